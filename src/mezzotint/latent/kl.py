@@ -28,7 +28,7 @@ class Posterior:
     mean: Float[Tensor, "b k h w"]
     logvar: Float[Tensor, "b k h w"]
 
-    def kl(self) -> Float[Tensor, "b"]:
+    def kl(self) -> Float[Tensor, " b"]:
         """KL(N(mean, var) || N(0, I)) = 1/2 sum(mean^2 + var - 1 - logvar), summed over c, h, w of each sample."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).flatten(1).sum(1)
 
