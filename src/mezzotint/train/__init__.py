@@ -1,0 +1,31 @@
+"""Training: a task, the loop over it, and checkpoints that survive a crash."""
+
+from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
+from mezzotint.train.denoising import DenoisingTask
+from mezzotint.train.ema import EMA
+from mezzotint.train.engine import Engine, Single
+from mezzotint.train.loop import Progress, Report, fit
+from mezzotint.train.log import read_log
+from mezzotint.train.meter import NonFiniteError
+from mezzotint.train.schedule import Constant, CosineDecay
+from mezzotint.train.state import load_newest
+from mezzotint.train.task import Task
+
+__all__ = [
+    "EMA",
+    "CheckpointError",
+    "Constant",
+    "CosineDecay",
+    "DenoisingTask",
+    "Engine",
+    "NonFiniteError",
+    "Progress",
+    "Report",
+    "Single",
+    "Task",
+    "fit",
+    "load_newest",
+    "newest_checkpoint",
+    "read_log",
+    "verify",
+]

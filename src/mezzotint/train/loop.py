@@ -1,0 +1,230 @@
+"""The training loop: steps, log, checkpoints, resume. It knows nothing of what is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mezzotint.core.noise import Noise, fold
+from mezzotint.train.checkpoint import discard_after, newest_checkpoint, step_of
+from mezzotint.train.engine import Engine, Single
+from mezzotint.train.folder import CHECKPOINTS, LOG, run_folder
+from mezzotint.train.interrupt import Interrupt
+from mezzotint.train.log import JSONLog
+from mezzotint.train.meter import Meter
+from mezzotint.train.schedule import Constant, RateSchedule
+from mezzotint.train.task import Task
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step, for callbacks.
+
+    Attributes:
+        step: steps completed, of `steps`.
+        row: the log row written after this step, or None between log points.
+    """
+
+    step: int
+    steps: int
+    row: Row | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a call of `fit` ended.
+
+    Attributes:
+        step: steps completed in the whole run, of `steps`.
+        resumed: the step it went on from; 0 for a fresh start.
+        ended: "finished", "stopped" (by `stop`), "SIGINT" or "SIGTERM".
+        seconds: training time of the whole run, resumes included.
+        metrics: the last log row's means.
+        checkpoint: the newest checkpoint.
+    """
+
+    step: int
+    steps: int
+    resumed: int
+    ended: str
+    seconds: float
+    metrics: dict[str, float]
+    checkpoint: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When the loop looks up. None of it changes the numbers.
+
+    Args:
+        log: steps between log rows.
+        save: steps between checkpoints; there is always one at the end.
+        minutes: also save when so long has passed since the last one; None for never.
+        keep: checkpoints kept.
+    """
+
+    log: int = 50
+    save: int = 1000
+    minutes: float | None = None
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("log", "save", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes between checkpoints must be positive, got {self.minutes}")
+
+
+def fit(
+    task: Task,
+    batches: Callable[[int], Any],
+    *,
+    steps: int,
+    seed: int,
+    out: str | Path,
+    schedule: RateSchedule = Constant(),
+    log_every: int = 50,
+    save_every: int = 1000,
+    save_minutes: float | None = None,
+    keep: int = 2,
+    engine: Engine | None = None,
+    identity: Mapping[str, Any] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Report:
+    """Train a task for `steps` steps in all, going on from what the folder `out` holds.
+
+    Step s sees batch `batches(s)`, sample seeds fold(seed, "train", s, i), and learning rates
+    `schedule(s)` times the base rates, so a run that is killed and resumed equals the uninterrupted one bit
+    for bit (same device, same number of threads).
+
+    Args:
+        task: what to train, freshly built; a resume overwrites its state.
+        batches: step -> batch, a pure function. A batch is a tensor, or has a tensor `x`, batch first.
+        steps: length of the run, >= 1. It may be raised later to go on.
+        seed: of the run.
+        out: the run's folder: `checkpoints/`, `log.jsonl`, `run.json`.
+        schedule: step -> factor of the learning rate.
+        log_every, save_every, save_minutes, keep: see `Pace`.
+        engine: where; None is `Single()`.
+        identity: JSON values besides the seed that a resume must match.
+        on_step: called after each step.
+        stop: asked after each step; True saves and ends. So do SIGINT and SIGTERM.
+
+    Raises:
+        ValueError: bad arguments; a folder of another run, or that cannot be written.
+        NonFiniteError: a metric was not finite; names step and metric. Checked for every step, at the next
+            log row or checkpoint.
+    """
+    pace = Pace(log_every, save_every, save_minutes, keep)
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    engine = Single() if engine is None else engine
+    with run_folder(out, {"seed": seed, **(identity or {})}) as folder, Interrupt() as interrupt:
+        engine.place(task)
+        rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
+        run = _Run(task, engine, folder, pace, steps)
+        # layers with randomness of their own (dropout) draw from torch's generators, seeded anew each step
+        devices = [engine.device] if engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            ended = "finished"
+            for step in range(run.step, steps):
+                for name, optimiser in task.optimisers.items():
+                    for group, rate in zip(optimiser.param_groups, rates[name], strict=True):
+                        group["lr"] = rate * schedule(step)
+                batch = engine.move(batches(step))
+                count = len(getattr(batch, "x", batch))
+                torch.manual_seed(fold(seed, "layers", step, engine.rank))
+                first = count * engine.rank
+                noise = Noise([fold(seed, "train", step, first + i) for i in range(count)])
+                metrics = task.step(batch, step, noise)
+                for ema in task.ema.values():
+                    ema.update()
+                row = run.after(step, metrics, count, schedule(step))
+                if on_step is not None:
+                    on_step(Progress(step + 1, steps, row))
+                if engine.agree(interrupt.asked is not None):
+                    ended = interrupt.asked or "SIGTERM"
+                    break
+                if engine.agree(stop is not None and stop()):
+                    ended = "stopped"
+                    break
+        return run.close(ended if run.step < steps else "finished")
+
+
+class _Run:
+    """The bookkeeping of one call: resume, rows, checkpoints, clocks."""
+
+    def __init__(self, task: Task, engine: Engine, out: Path, pace: Pace, steps: int) -> None:
+        self.task, self.engine, self.pace, self.steps = task, engine, pace, steps
+        self.root = out / CHECKPOINTS
+        self.meter = Meter()
+        self.metrics: dict[str, float] = {}
+        self.step, self.before = 0, 0.0
+        self.saved = newest_checkpoint(self.root)
+        if self.saved is not None:
+            facts = engine.load(task, self.saved)
+            self.step, self.before = step_of(self.saved), float(facts["seconds"])
+            self.metrics = dict(facts["metrics"])
+        self.resumed = self.step
+        discard_after(self.root, self.step)
+        self.log = JSONLog(out / LOG, self.step)
+        self.start = self.looked = self.saved_at = time.monotonic()
+        self.samples = 0
+
+    def after(self, step: int, metrics: dict[str, torch.Tensor], count: int, factor: float) -> Row | None:
+        self.step = step + 1
+        self.samples += count * self.engine.world
+        self.meter.add(step, metrics)
+        row = None
+        if self.step % self.pace.log == 0 or self.step == self.steps:
+            row = self.look(factor)
+        due = self.pace.minutes is not None and time.monotonic() - self.saved_at > 60 * self.pace.minutes
+        if self.step % self.pace.save == 0 or self.engine.agree(due):
+            self.save()
+        return row
+
+    def look(self, factor: float) -> Row:
+        window = self.meter.steps
+        self.metrics = self.meter.read()
+        now = time.monotonic()
+        rate = self.samples / max(now - self.looked, 1e-9)
+        self.looked, self.samples = now, 0
+        row = {"step": self.step, **self.metrics, "window": window, "rate_factor": factor}
+        row |= {"seconds": round(self.seconds, 3), "samples_per_second": round(rate, 3)}
+        if self.engine.rank == 0:
+            self.log.write(row)
+        return row
+
+    def save(self) -> None:
+        if self.saved is not None and step_of(self.saved) == self.step:
+            return
+        self.meter.check()  # weights that a non-finite step has touched are never saved
+        facts = {"step": self.step, "seconds": self.seconds, "metrics": self.metrics}
+        self.saved = self.engine.save(self.task, self.root, self.step, self.pace.keep, facts)
+        self.saved_at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.start
+
+    def close(self, ended: str) -> Report:
+        if self.step > 0:
+            self.save()
+        saved = str(self.saved) if self.saved is not None else None
+        return Report(self.step, self.steps, self.resumed, ended, self.seconds, self.metrics, saved)
