@@ -66,7 +66,7 @@ class Condition(Mapping[str, Tensor]):
         return len(next(iter(self._values.values()))) if self._values else 0
 
     @property
-    def nulls(self) -> Mapping[str, Tensor]:
+    def null_rows(self) -> Mapping[str, Tensor]:
         """The null values, each with batch 1."""
         return self._null
 
