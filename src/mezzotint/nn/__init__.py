@@ -1,0 +1,20 @@
+"""Backbones and their blocks. Networks are called as net(x, time, c) -> Tensor."""
+
+from .attention import Attention, attend
+from .embed import LabelEmbedding, positions_2d, sinusoidal
+from .site import Call, Handler, find_sites, handling, name_sites
+from .unet import UNet
+
+__all__ = [
+    "Attention",
+    "Call",
+    "Handler",
+    "LabelEmbedding",
+    "UNet",
+    "attend",
+    "find_sites",
+    "handling",
+    "name_sites",
+    "positions_2d",
+    "sinusoidal",
+]
