@@ -110,27 +110,33 @@ def load_into(module: nn.Module, path: str | Path) -> None:
     Raises:
         ValueError: naming the file and the tensors, where some are unknown, missing, or of another shape.
     """
-    check_and_copy(module.state_dict(), read_state(path), path)
+    state = read_state(path)
+    check_state(state, module.state_dict(), path)
+    module.load_state_dict(state)
 
 
-def check_and_copy(target: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Copy `state` into the tensors of `target` in place, after checking that names and shapes agree."""
+def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path) -> None:
+    """Check that the tensors read from `path` have the names, shapes and kinds of the expected ones.
+
+    Raises:
+        ValueError: naming the file and every kind of difference, with the first few tensors of each.
+    """
     problems = []
-    if missing := [k for k in target if k not in state]:
+    if missing := [k for k in expected if k not in state]:
         problems.append(f"missing {_some(missing)}")
-    if unknown := [k for k in state if k not in target]:
+    if unknown := [k for k in state if k not in expected]:
         problems.append(f"unknown {_some(unknown)}")
-    shared = [k for k in target if k in state]
+    shared = [k for k in expected if k in state]
     if wrong := [
-        f"{k} has shape {tuple(state[k].shape)}, expected {tuple(target[k].shape)}"
+        f"{k} has shape {tuple(state[k].shape)}, expected {tuple(expected[k].shape)}"
         for k in shared
-        if state[k].shape != target[k].shape
+        if state[k].shape != expected[k].shape
     ]:
         problems.append(_some(wrong, "; "))
     if wrong := [
-        f"{k} is {state[k].dtype}, expected {target[k].dtype}"
+        f"{k} is {state[k].dtype}, expected {expected[k].dtype}"
         for k in shared
-        if state[k].is_floating_point() != target[k].is_floating_point()
+        if state[k].is_floating_point() != expected[k].is_floating_point()
     ]:
         problems.append(_some(wrong, "; "))
     if problems:
@@ -138,9 +144,6 @@ def check_and_copy(target: Mapping[str, Tensor], state: Mapping[str, Tensor], pa
             f"{path}: these weights do not fit the model: {'; '.join(problems)}. "
             "Was the file written by another configuration?"
         )
-    with torch.no_grad():
-        for name in shared:
-            target[name].copy_(state[name])
 
 
 def _separate(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:

@@ -1,18 +1,25 @@
 """Training: a task, the loop over it, and checkpoints that survive a crash."""
 
+from mezzotint.train.autoencoding import AutoencodingTask
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.ema import EMA
 from mezzotint.train.engine import Engine, Single
-from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.log import read_log
+from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.meter import NonFiniteError
+from mezzotint.train.overrides import with_overrides
+from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget, Recipe
 from mezzotint.train.schedule import Constant, CosineDecay
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
 
 __all__ = [
     "EMA",
+    "AdamW",
+    "AutoencoderRecipe",
+    "AutoencodingTask",
+    "Budget",
     "CheckpointError",
     "Constant",
     "CosineDecay",
@@ -20,6 +27,7 @@ __all__ = [
     "Engine",
     "NonFiniteError",
     "Progress",
+    "Recipe",
     "Report",
     "Single",
     "Task",
@@ -28,4 +36,5 @@ __all__ = [
     "newest_checkpoint",
     "read_log",
     "verify",
+    "with_overrides",
 ]

@@ -9,6 +9,7 @@ from mezzotint.core.denoiser import Denoiser
 from mezzotint.core.noise import Noise
 from mezzotint.objective.batch import Batch, Objective
 from mezzotint.train.ema import EMA
+from mezzotint.train.task import frozen_parts
 
 
 class DenoisingTask:
@@ -39,6 +40,7 @@ class DenoisingTask:
         self.objective = objective
         self.clip = clip
         self.modules = nn.ModuleDict({"denoiser": denoiser})
+        self.frozen = frozen_parts(objective)
         self._parameters = [p for p in denoiser.parameters() if p.requires_grad]
         if not self._parameters:
             raise ValueError("the denoiser has no parameter that requires a gradient; nothing to train")
@@ -50,6 +52,7 @@ class DenoisingTask:
 
     @property
     def denoiser(self) -> Denoiser:
+        """The denoiser in training, with its own (not the averaged) weights."""
         return self.modules["denoiser"]  # type: ignore[return-value]
 
     def step(self, batch: Batch, step: int, noise: Noise) -> dict[str, Tensor]:
@@ -61,8 +64,4 @@ class DenoisingTask:
         loss.total.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, float("inf") if self.clip is None else self.clip)
         optimiser.step()
-        return {
-            "loss": loss.total.detach(),
-            **{k: v.detach() for k, v in loss.terms.items()},
-            "gradient": norm,
-        }
+        return {"loss": loss.total, **loss.terms, "gradient": norm}

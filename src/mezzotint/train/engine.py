@@ -92,9 +92,10 @@ class Single:
     def place(self, task: Task) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        task.modules.to(self.device)
-        if self.channels_last:
-            task.modules.to(memory_format=torch.channels_last)
+        for modules in (task.modules, task.frozen):
+            modules.to(self.device)
+            if self.channels_last:
+                modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for ema in task.ema.values():
             ema.align()
 

@@ -44,7 +44,7 @@ class Report:
     Attributes:
         step: steps completed in the whole run, of `steps`.
         resumed: the step it went on from; 0 for a fresh start.
-        ended: "finished", "stopped" (by `stop`), "SIGINT" or "SIGTERM".
+        ended: "finished", "stopped" (by `stop` or `minutes`), "SIGINT" or "SIGTERM".
         seconds: training time of the whole run, resumes included.
         metrics: the last log row's means.
         checkpoint: the newest checkpoint.
@@ -97,11 +97,12 @@ def fit(
     steps: int,
     seed: int,
     out: str | Path,
-    schedule: RateSchedule = Constant(),
+    schedule: RateSchedule | None = None,
     log_every: int = 50,
     save_every: int = 1000,
     save_minutes: float | None = None,
     keep: int = 2,
+    minutes: float | None = None,
     engine: Engine | None = None,
     identity: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
@@ -119,8 +120,9 @@ def fit(
         steps: length of the run, >= 1. It may be raised later to go on.
         seed: of the run.
         out: the run's folder: `checkpoints/`, `log.jsonl`, `run.json`.
-        schedule: step -> factor of the learning rate.
+        schedule: step -> factor of the learning rate; None keeps it constant.
         log_every, save_every, save_minutes, keep: see `Pace`.
+        minutes: stop, saved, after so much training time in the whole run; None for no limit.
         engine: where; None is `Single()`.
         identity: JSON values besides the seed that a resume must match.
         on_step: called after each step.
@@ -135,6 +137,7 @@ def fit(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     engine = Single() if engine is None else engine
+    schedule = Constant() if schedule is None else schedule
     with run_folder(out, {"seed": seed, **(identity or {})}) as folder, Interrupt() as interrupt:
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
@@ -161,7 +164,8 @@ def fit(
                 if engine.agree(interrupt.asked is not None):
                     ended = interrupt.asked or "SIGTERM"
                     break
-                if engine.agree(stop is not None and stop()):
+                late = minutes is not None and run.seconds >= 60 * minutes
+                if engine.agree(late or (stop is not None and stop())):
                     ended = "stopped"
                     break
         return run.close(ended if run.step < steps else "finished")

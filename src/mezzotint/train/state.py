@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mezzotint.io.safe import check_and_copy, load_into, read_state, save_state
+from mezzotint.io.safe import check_state, load_into, read_state, save_state
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint
 from mezzotint.train.task import Task
 
@@ -64,7 +64,10 @@ def load_task(task: Task, folder: str | Path) -> dict[str, Any]:
             load_into(module, folder / f"module.{name}.safetensors")
         for name, ema in task.ema.items():
             path = folder / f"ema.{name}.safetensors"
-            check_and_copy(ema.averages, read_state(path), path)
+            averages = read_state(path)
+            check_state(averages, ema.averages, path)
+            for key, average in ema.averages.items():
+                average.copy_(averages[key])
             ema.updates = state["ema_updates"][name]
         for name, optimiser in task.optimisers.items():
             path = folder / f"optimiser.{name}.safetensors"

@@ -1,0 +1,84 @@
+"""`python -m mezzotint.train RECIPE --out DIR [key=value ...]`: training with nothing but torch installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from mezzotint.train.engine import Single
+from mezzotint.train.loop import Progress
+from mezzotint.train.meter import NonFiniteError
+from mezzotint.train.overrides import leaves, with_overrides
+from mezzotint.train.recipe import Runnable
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run or resume a recipe; returns the exit status (2 for bad input, 3 where the run was interrupted)."""
+    parser = argparse.ArgumentParser(prog="python -m mezzotint.train", description=__doc__)
+    parser.add_argument("recipe", help="a name in mezzotint.train.recipes, or MODULE:FUNCTION")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="leaves of the recipe to replace")
+    parser.add_argument("--out", help="the run's folder; resumed where it holds a run (default: runs/RECIPE)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--show", action="store_true", help="print the recipe's settings and stop")
+    told = parser.parse_args(arguments)
+    try:
+        recipe = with_overrides(find_recipe(told.recipe), _pairs(told.settings))
+        if told.show:
+            print("\n".join(f"{key}={_value(recipe, key)}" for key in leaves(recipe)))
+            return 0
+        out = told.out or f"runs/{told.recipe.replace(':', '.')}"
+        report = recipe.run(out, Single(told.device, threads=told.threads), on_step=_tell)
+    except (ValueError, OSError, NonFiniteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report.to_dict()))
+    return 3 if report.ended.startswith("SIG") else 0
+
+
+def find_recipe(name: str) -> Runnable:
+    """Return a recipe by its name in `mezzotint.train.recipes`, or by "module:function".
+
+    Raises:
+        ValueError: for an unknown name; the known ones are listed.
+    """
+    if ":" in name:
+        module, _, function = name.partition(":")
+        try:
+            make = getattr(import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"recipe {name!r}: {error}") from error
+        return make()
+    try:
+        known = import_module("mezzotint.train.recipes").RECIPES
+    except (ImportError, AttributeError):
+        known = {}
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none"
+        raise ValueError(f"unknown recipe {name!r}; known: {listed}; or give MODULE:FUNCTION")
+    return known[name]()
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"expected key=value, got {setting!r}")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _value(recipe: object, key: str) -> object:
+    for name in key.split("."):
+        recipe = getattr(recipe, name)
+    return recipe
+
+
+def _tell(progress: Progress) -> None:
+    if progress.row is not None:
+        print(json.dumps({"of": progress.steps, **progress.row}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""A recipe: everything a training run is, in one frozen value that a Python function returns.
+
+    @dataclass(frozen=True)
+    class SmallUNet:                                    # a leaf: settings, and a call that builds the part
+        channels: int = 32
+        def __call__(self, spec: LatentSpec) -> nn.Module:
+            return UNet(spec.channels, channels=self.channels)
+
+    def shapes() -> Recipe:
+        return Recipe(
+            name="shapes",
+            data=Shapes(size=16),                       # (autoencoder, batch size, seed) -> (step -> Batch)
+            latent=Identity,                            # () -> Autoencoder
+            net=SmallUNet(),                            # (LatentSpec) -> network
+            denoiser=lambda net: VDenoiser(net, Cosine()),
+            objective=Denoise(...),                     # (denoiser, batch, noise) -> Loss
+            optimiser=AdamW(lr=3e-4, schedule="cosine", warmup=100),
+            ema=0.999,
+            budget=Budget(steps=2000, batch=64),
+            seed=0,
+        )
+
+    report = with_overrides(shapes(), {"net.channels": "48"}).run(Path("runs/shapes"), Single())
+
+A leaf that is a frozen dataclass can be overridden field by field; any other callable does as well.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from mezzotint.core.denoiser import Denoiser
+from mezzotint.core.noise import fold
+from mezzotint.latent.autoencoder import Autoencoder
+from mezzotint.latent.spec import LatentSpec
+from mezzotint.objective.batch import Batch, Objective
+from mezzotint.train.autoencoding import AutoencodingObjective, AutoencodingTask
+from mezzotint.train.denoising import DenoisingTask
+from mezzotint.train.engine import Engine
+from mezzotint.train.loop import Progress, Report, fit
+from mezzotint.train.overrides import describe
+from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
+from mezzotint.train.state import load_newest
+from mezzotint.train.task import Task
+
+Batches = Callable[[int], Batch]
+Data = Callable[[Autoencoder, int, int], Batches]
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Settings of the optimiser and of its learning-rate schedule.
+
+    Args:
+        lr: base learning rate.
+        betas, weight_decay: as usual (an autoencoder uses Adam and no decay).
+        clip: largest gradient norm; None for none.
+        schedule: "constant", or "cosine" over the budget's steps.
+        warmup: steps of linear warm-up.
+        final: factor at the end of the cosine.
+    """
+
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if self.warmup < 0:
+            raise ValueError(f"warmup is a number of steps and cannot be negative, got {self.warmup}")
+
+    def rate(self, steps: int) -> RateSchedule:
+        """Return the schedule of a run of so many steps."""
+        if self.schedule == "cosine":
+            return CosineDecay(steps, self.warmup, self.final)
+        return Constant(self.warmup)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a run takes, and how often it looks up.
+
+    Args:
+        steps: steps in all.
+        batch: samples a step.
+        minutes: stop (saved, to be continued) after so much training time in all; None for no limit.
+        log, save: steps between log rows and between checkpoints.
+        save_minutes: also save when so long has passed since the last checkpoint; None for never.
+    """
+
+    steps: int = 1000
+    batch: int = 64
+    minutes: float | None = None
+    log: int = 50
+    save: int = 500
+    save_minutes: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1:
+            raise ValueError(
+                f"steps and batch must be at least 1, got steps={self.steps}, batch={self.batch}"
+            )
+        if self.minutes is not None and self.minutes <= 0:
+            raise ValueError(f"minutes must be positive (or none), got {self.minutes}")
+
+
+@dataclass(frozen=True)
+class Runnable(ABC):
+    """What every recipe has: a name, a budget, an optimiser, a seed; it is built, run, and read back."""
+
+    name: str
+    optimiser: AdamW
+    budget: Budget
+    seed: int
+
+    @abstractmethod
+    def build(self) -> tuple[Task, Batches]:
+        """Build the task and its batches; the caller has seeded torch's generator."""
+
+    def start(self) -> tuple[Task, Batches]:
+        """Build the task and its batches with weights that are a function of the seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(fold(self.seed, "weights"))
+            return self.build()
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a run folder must agree on to be continued: all but the length and the looking up.
+
+        With a cosine schedule the length shapes every step, so it belongs to the identity there.
+        """
+        told = {key: value for key, value in describe(self).items() if not key.startswith("budget.")}
+        told["budget.batch"] = self.budget.batch
+        if self.optimiser.schedule == "cosine":
+            told["budget.steps"] = self.budget.steps
+        return told
+
+    def run(
+        self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None
+    ) -> Report:
+        """Train in the folder `out`, going on from what it holds.
+
+        Args:
+            out: the run's folder.
+            engine: where, such as `Single()`.
+            on_step: called after each step.
+        """
+        task, batches = self.start()
+        budget = self.budget
+        return fit(
+            task,
+            batches,
+            steps=budget.steps,
+            seed=self.seed,
+            out=out,
+            schedule=self.optimiser.rate(budget.steps),
+            log_every=budget.log,
+            save_every=budget.save,
+            save_minutes=budget.save_minutes,
+            minutes=budget.minutes,
+            engine=engine,
+            identity=self.identity(),
+            on_step=on_step,
+        )
+
+    def trained(self, out: str | Path, *, averaged: bool = True) -> Task:
+        """Build the task and fill it from a run folder's newest checkpoint, on the CPU.
+
+        Args:
+            out: folder of a run of this recipe.
+            averaged: put the averages in place of the weights, where there are any.
+        """
+        task, _ = self.start()
+        load_newest(task, out)
+        if averaged:
+            for ema in task.ema.values():
+                ema.copy_to_module()
+        task.modules.eval()
+        return task
+
+
+@dataclass(frozen=True)
+class Recipe(Runnable):
+    """Training of a denoiser, in the latent space of a finished autoencoder or in pixel space.
+
+    Args:
+        data: (autoencoder, batch size, seed) -> (step -> Batch of normalised latents), a pure function of step.
+        latent: () -> the finished autoencoder; `Identity` for pixel space.
+        net: (LatentSpec) -> the network.
+        denoiser: (network) -> Denoiser, with its schedule and its conditioner.
+        objective: (denoiser, batch, noise) -> Loss.
+        ema: largest decay of the average; None for none.
+    """
+
+    data: Data
+    latent: Callable[[], Autoencoder]
+    net: Callable[[LatentSpec], nn.Module]
+    denoiser: Callable[[nn.Module], Denoiser]
+    objective: Objective
+    ema: float | None = 0.999
+
+    def build(self) -> tuple[DenoisingTask, Batches]:
+        """Build the denoiser's task and the batches of latents."""
+        autoencoder = self.latent().eval().requires_grad_(False)
+        o = self.optimiser
+        task = DenoisingTask(
+            self.denoiser(self.net(autoencoder.spec)),
+            self.objective,
+            lr=o.lr,
+            betas=o.betas,
+            weight_decay=o.weight_decay,
+            clip=o.clip,
+            ema=self.ema,
+        )
+        return task, self.data(autoencoder, self.budget.batch, self.seed)
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(Runnable):
+    """Training of an autoencoder: the first stage of latent diffusion.
+
+    Args:
+        data: (batch size, seed) -> (step -> Batch of images in [-1, 1]), a pure function of step.
+        autoencoder: () -> the fresh autoencoder.
+        objective: (autoencoder, batch, noise) -> Loss.
+        ema: largest decay of the average; None for none.
+    """
+
+    data: Callable[[int, int], Batches]
+    autoencoder: Callable[[], Autoencoder]
+    objective: AutoencodingObjective
+    ema: float | None = None
+
+    def build(self) -> tuple[AutoencodingTask, Batches]:
+        """Build the autoencoder's task and the batches of images."""
+        o = self.optimiser
+        task = AutoencodingTask(
+            self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema
+        )
+        return task, self.data(self.budget.batch, self.seed)
