@@ -1,6 +1,7 @@
 """Backbones and their blocks. Networks are called as net(x, time, c) -> Tensor."""
 
 from .attention import Attention, attend
+from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
 from .site import Call, Handler, find_sites, handling, name_sites
 from .unet import UNet
@@ -8,6 +9,7 @@ from .unet import UNet
 __all__ = [
     "Attention",
     "Call",
+    "DiT",
     "Handler",
     "LabelEmbedding",
     "UNet",

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .site import Call, Opened, opened
+from .site import Call, Door, Opened, opened
 
 
-class Attention(nn.Module):
+class Attention(Door):
     """Multi-head attention over tokens, to themselves or to a context.
 
     q = W_q x, k = W_k y, v = W_v y, out = W_o softmax(q k^T / sqrt(d)) v; y = x (self) or the context (cross).
@@ -41,7 +41,7 @@ class Attention(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"{heads} heads do not divide a width of {width}; choose heads that divide it")
-        self.heads, self.context, self.site = heads, context, ""
+        self.heads, self.context = heads, context
         self.to_q = nn.Linear(width, width, bias=bias)
         self.to_k = nn.Linear(context or width, width, bias=bias)
         self.to_v = nn.Linear(context or width, width, bias=bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -98,7 +99,7 @@ class GlobalEmbedding(nn.Module):
     def __init__(self, features: int, width: int, classes: int = 0, pooled: int = 0) -> None:
         super().__init__()
         self.features = features
-        self.time = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.time_in, self.time_out = nn.Linear(features, width), nn.Linear(width, width)
         self.label = LabelEmbedding(classes, width) if classes else None
         self.pooled = nn.Linear(pooled, width) if pooled else None
 
@@ -109,7 +110,8 @@ class GlobalEmbedding(nn.Module):
         pooled: Float[Tensor, "b features"] | None,
     ) -> Float[Tensor, "b width"]:
         """Embed; `label` and `pooled` must be given where the module was built with them."""
-        out = self.time(sinusoidal(time, self.features).to(self.time[0].weight.dtype))
+        out = sinusoidal(time, self.features).to(self.time_in.weight.dtype)
+        out = self.time_out(F.silu(self.time_in(out)))
         if self.label is not None:
             assert label is not None
             out = out + self.label(label)

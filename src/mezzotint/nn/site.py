@@ -35,6 +35,12 @@ class Call:
     index: int
 
 
+class Door(nn.Module):
+    """An attention layer that handlers can be opened on, under the name of its site."""
+
+    site: str = ""
+
+
 class Handler:
     """What may happen inside an attention layer; a subclass overrides what it needs. The base changes nothing.
 
@@ -71,13 +77,13 @@ class Opened:
         return Call(site, cross, grid, index)
 
 
-_table: ContextVar[Mapping[nn.Module, tuple[Opened, ...]] | None] = ContextVar("attention handlers", default=None)
+_table: ContextVar[Mapping[Door, tuple[Opened, ...]] | None] = ContextVar("attention handlers", default=None)
 _lock = threading.Lock()
 # Handlers open in any thread. While it is 0 no layer looks at the context variable, which torch.compile cannot trace.
 _open_anywhere = 0
 
 
-def opened(layer: nn.Module) -> tuple[Opened, ...]:
+def opened(layer: Door) -> tuple[Opened, ...]:
     """Return the handlers open on `layer` in this thread, oldest first."""
     if _open_anywhere == 0:
         return ()
@@ -106,11 +112,11 @@ def name_sites(root: nn.Module) -> None:
     """Give every attention layer below `root` its qualified name as its site. A backbone calls this once, at the end
     of its constructor, so that names do not depend on what the backbone is later wrapped in."""
     for name, module in root.named_modules():
-        if hasattr(module, "site"):
+        if isinstance(module, Door):
             module.site = name
 
 
-def find_sites(root: nn.Module, sites: str = "*") -> dict[str, nn.Module]:
+def find_sites(root: nn.Module, sites: str = "*") -> dict[str, Door]:
     """Return the attention layers below `root` whose site matches a glob.
 
     Args:
@@ -126,10 +132,10 @@ def find_sites(root: nn.Module, sites: str = "*") -> dict[str, nn.Module]:
     >>> list(find_sites(net, "mid.*"))
     ['mid.1.block.self', 'mid.1.block.cross']
     """
-    every = [module for module in root.modules() if hasattr(module, "site")]
-    found: dict[str, nn.Module] = {}
+    every = [module for module in root.modules() if isinstance(module, Door)]
+    found: dict[str, Door] = {}
     for layer in every:
-        site = str(layer.site)
+        site = layer.site
         if any(fnmatchcase(site, glob.strip()) for glob in sites.split("|")):
             if site in found:
                 raise ValueError(
@@ -138,7 +144,7 @@ def find_sites(root: nn.Module, sites: str = "*") -> dict[str, nn.Module]:
                 )
             found[site] = layer
     if not found:
-        names = ", ".join(str(layer.site) for layer in every) or "none"
+        names = ", ".join(layer.site for layer in every) or "none"
         raise ValueError(f"no attention site matches {sites!r}; the sites of this module are: {names}")
     return found
 

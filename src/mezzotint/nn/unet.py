@@ -113,14 +113,14 @@ class UNet(nn.Module):
         name_sites(self)
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], time: Float[Tensor, " b"], c: Mapping[str, Tensor] | None = None
+        self, x: Float[Tensor, "b *chw"], time: Float[Tensor, "*b"], c: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "b out h w"]:
         """Return the network's output for noisy images.
 
         Args:
-            x: h and w multiples of 2 ** (levels - 1), of any size.
-            time: 1000 t, or EDM's c_noise.
-            c: the condition; exactly the keys the network was built for ("text_mask" may be left out).
+            x: (b, in_channels, h, w), h and w multiples of 2 ** (levels - 1), of any size.
+            time: (b,); 1000 t, or EDM's c_noise.
+            c: the condition, with the keys the network was built for ("text_mask" may be left out).
         Raises:
             ValueError: a shape, a size or a condition that does not fit.
         """
