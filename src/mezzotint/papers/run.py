@@ -1,0 +1,77 @@
+"""Running a paper's demonstration: from an arXiv id to ledger entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mezzotint.papers.ledger import LedgerEntry
+
+# Explicit, so that "go to definition" and a search for an id both find the file. Each module has
+# demonstrate(*, quick, seed, device, out, say) -> list[LedgerEntry].
+_DEMONSTRATIONS = {
+    "2112.10752": "mezzotint.papers.p2112_10752",
+}
+
+
+def demonstrated() -> Mapping[str, str]:
+    """arXiv id -> module, for the papers whose demonstration runs."""
+    return MappingProxyType(_DEMONSTRATIONS)
+
+
+def reproduce(
+    arxiv_id: str,
+    quick: bool = True,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run a paper's demonstration.
+
+    Args:
+        arxiv_id: of a paper in the catalogue.
+        quick: the shortened run (minutes) instead of the full one.
+        seed: first of the paired seeds.
+        device: where to run.
+        out: folder for the demonstration's pictures; None for none.
+        say: called with a line of progress now and then.
+
+    Returns:
+        Ledger entries as JSON-able dictionaries, one a claim (see `mezzotint.papers.LedgerEntry`).
+
+    Raises:
+        ValueError: no such paper, or one without a demonstration yet.
+    """
+    return [entry.to_dict() for entry in run_demonstration(arxiv_id, quick, seed, device, out, say)]
+
+
+def run_demonstration(
+    arxiv_id: str,
+    quick: bool = True,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[LedgerEntry]:
+    """As `reproduce`, but the entries themselves."""
+    from mezzotint.papers.cards import find_card  # here: cards ask this module what is demonstrated
+
+    card = find_card(arxiv_id)
+    if card.id not in _DEMONSTRATIONS:
+        runs = ", ".join(sorted(_DEMONSTRATIONS))
+        raise ValueError(
+            f"{card.id} ({card.name}) has no demonstration yet: it is {card.status}; those that run: {runs}"
+        )
+    module = import_module(_DEMONSTRATIONS[card.id])
+    folder = None if out is None else Path(out)
+    entries = module.demonstrate(
+        quick=quick, seed=seed, device=device, out=folder, say=say if say is not None else lambda line: None
+    )
+    for entry in entries:
+        assert entry.paper == card.id, f"{card.id} wrote an entry for {entry.paper}"
+    return entries
