@@ -1,4 +1,5 @@
 """Checks of images and latents where they enter; values are looked at on the CPU only (no device sync)."""
+
 from __future__ import annotations
 
 import torch
@@ -11,7 +12,7 @@ def check_image(x: Tensor, channels: int, factor: int) -> None:
         raise ValueError(f"expected images of shape (batch, {channels}, height, width), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:
         raise ValueError(
-            f"expected float images in [-1, 1], got {x.dtype}; convert 8-bit images with x.float() / 127.5 - 1"
+            f"expected float images in [-1, 1], got {x.dtype}; for 8-bit images give x.float() / 127.5 - 1"
         )
     height, width = x.shape[-2:]
     if height % factor or width % factor or not height or not width:
@@ -33,7 +34,7 @@ def check_image(x: Tensor, channels: int, factor: int) -> None:
 def check_latent(z: Tensor, channels: int) -> None:
     """Raise ValueError unless z is a finite float latent batch with the right channels."""
     if z.ndim != 4 or z.shape[1] != channels:
-        raise ValueError(f"expected latents of shape (batch, {channels}, height, width), got {tuple(z.shape)}")
+        raise ValueError(f"expected latents (batch, {channels}, height, width), got {tuple(z.shape)}")
     if not z.dtype.is_floating_point:
         raise ValueError(f"expected float latents, got {z.dtype}")
     if z.device.type == "cpu" and z.numel() and not bool(torch.isfinite(z.detach()).all()):

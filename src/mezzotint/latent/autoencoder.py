@@ -1,4 +1,5 @@
 """What every autoencoder has: a spec, normalised latents outside, raw latents inside."""
+
 from __future__ import annotations
 
 import math
@@ -59,7 +60,7 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def moments(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor | None]:
-        """Mean and variance (None: zero) of the raw latent of each image; differentiable."""
+        """Mean and variance (None: zero) of the raw latent of images already checked; differentiable."""
 
     @abstractmethod
     def raw_decode(self, z: Float[Tensor, "b k hz wz"]) -> Float[Tensor, "b c h w"]:
@@ -111,8 +112,8 @@ class Autoencoder(nn.Module, ABC):
     def fit_statistics(self, batches: Iterable[Float[Tensor, "_ c h w"]]) -> LatentSpec:
         """Measure the raw latents of some images, set :attr:`spec` to the result and return it.
 
-        A posterior sample has ``Var[raw] = Var[mean(x)] + E[variance(x)]`` (law of total variance): both terms
-        are accumulated in float64 per channel, so the result needs no noise and no second pass over samples.
+        A posterior sample has ``Var[raw] = Var[mean(x)] + E[variance(x)]`` (law of total variance): both are
+        accumulated in float64 per channel, so the result needs no noise.
 
         Args:
             batches: image batches in [-1, 1]; a few hundred images are enough.
@@ -133,7 +134,8 @@ class Autoencoder(nn.Module, ABC):
                 continue
             # Chan's update: squares are taken about the mean, so a large offset costs no digits.
             delta, total = batch - mean, count + size
-            square += (m - batch[:, None, None]).square().sum((0, 2, 3)) + delta.square() * (count * size / total)
+            square += (m - batch[:, None, None]).square().sum((0, 2, 3))
+            square += delta.square() * (count * size / total)
             mean += delta * (size / total)
             count = total
             if v is not None:
@@ -141,9 +143,7 @@ class Autoencoder(nn.Module, ABC):
         if not count:
             raise ValueError("no images to fit the latent statistics on; give at least one batch")
         variance = ((square + within) / count).tolist()
-        self.spec = replace(
-            self.spec, mean=tuple(mean.tolist()), std=tuple(math.sqrt(v) for v in variance)
-        )
+        self.spec = replace(self.spec, mean=tuple(mean.tolist()), std=tuple(math.sqrt(v) for v in variance))
         return self.spec
 
     def _measured(self, spec: LatentSpec) -> LatentSpec:
@@ -151,7 +151,7 @@ class Autoencoder(nn.Module, ABC):
         mean, std = self.latent_mean.flatten().tolist(), self.latent_std.flatten().tolist()
         return replace(spec, mean=tuple(mean), std=tuple(std))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
         if not self.latent_mean.is_meta:
             self._spec = self._measured(self._spec)

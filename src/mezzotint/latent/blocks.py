@@ -1,4 +1,5 @@
 """Encoder and decoder of the convolutional autoencoders (arXiv 2112.10752; layout of its released code)."""
+
 from __future__ import annotations
 
 import math
@@ -90,8 +91,16 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out: int, channels: int, mult: Sequence[int], blocks: int, patch: int,
-        attention: bool, attention_at: Sequence[int], groups: int,
+        self,
+        in_channels: int,
+        out: int,
+        channels: int,
+        mult: Sequence[int],
+        blocks: int,
+        patch: int,
+        attention: bool,
+        attention_at: Sequence[int],
+        groups: int,
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -121,13 +130,21 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder mirrored: ``blocks + 1`` residual blocks a level, upsampling between levels, no tanh.
 
-    Args: as :class:`Encoder`; ``latent`` is the number of channels that come in. ``conv_out`` is the last layer,
-    the one whose gradients weigh the adversarial loss.
+    Args: as :class:`Encoder`; ``latent`` is the number of channels that come in. ``conv_out`` is the last
+    layer, the one whose gradients weigh the adversarial loss.
     """
 
     def __init__(
-        self, out_channels: int, latent: int, channels: int, mult: Sequence[int], blocks: int, patch: int,
-        attention: bool, attention_at: Sequence[int], groups: int,
+        self,
+        out_channels: int,
+        latent: int,
+        channels: int,
+        mult: Sequence[int],
+        blocks: int,
+        patch: int,
+        attention: bool,
+        attention_at: Sequence[int],
+        groups: int,
     ) -> None:
         super().__init__()
         self.patch = patch

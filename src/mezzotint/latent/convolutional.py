@@ -1,4 +1,5 @@
 """What the KL and the VQ autoencoder share: encoder, decoder and the 1x1 convolutions around the latent."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -25,20 +26,37 @@ class ConvolutionalAutoencoder(Autoencoder):
     """
 
     def __init__(
-        self, *, in_channels: int, channels: int, mult: Sequence[int], blocks: int, latent: int, patch: int,
-        attention: bool, attention_at: Sequence[int], groups: int, doubled: int, codes: int | None,
+        self,
+        *,
+        in_channels: int,
+        channels: int,
+        mult: Sequence[int],
+        blocks: int,
+        latent: int,
+        patch: int,
+        attention: bool,
+        attention_at: Sequence[int],
+        groups: int,
+        doubled: int,
+        codes: int | None,
         config: dict[str, Any],
     ) -> None:
-        sizes = {"in_channels": in_channels, "channels": channels, "blocks": blocks, "latent": latent,
-                 "patch": patch, "groups": groups}
+        sizes = {
+            "in_channels": in_channels,
+            "channels": channels,
+            "blocks": blocks,
+            "latent": latent,
+            "patch": patch,
+            "groups": groups,
+        }
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not mult or min(mult) < 1:
-            raise ValueError(f"mult needs one positive width a level, for example (1, 2, 4), got {tuple(mult)}")
+            raise ValueError(f"mult needs one positive width a level, such as (1, 2, 4), got {tuple(mult)}")
         factors = [patch * 2**level for level in range(len(mult))]
         if set(attention_at) - set(factors):
-            raise ValueError(f"attention_at names levels by factor, one of {factors}, got {tuple(attention_at)}")
+            raise ValueError(f"attention_at names levels by factor, of {factors}, got {tuple(attention_at)}")
         super().__init__(LatentSpec.unit(factors[-1], latent, codes), in_channels, config)
         shape = (channels, mult, blocks, patch, attention, attention_at, groups)
         self.encoder = Encoder(in_channels, doubled * latent, *shape)

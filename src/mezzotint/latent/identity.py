@@ -1,4 +1,5 @@
 """Pixel space as a latent space."""
+
 from __future__ import annotations
 
 from jaxtyping import Float

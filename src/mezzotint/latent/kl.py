@@ -1,4 +1,5 @@
 """The KL-regularised autoencoder (arXiv 2112.10752)."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -29,15 +30,15 @@ class Posterior:
     logvar: Float[Tensor, "b k h w"]
 
     def kl(self) -> Float[Tensor, " b"]:
-        """KL(N(mean, var) || N(0, I)) = 1/2 sum(mean^2 + var - 1 - logvar), summed over c, h, w of each sample."""
+        """KL(N(mean, var) || N(0, I)) = 1/2 sum(mean^2 + var - 1 - logvar), over c, h, w of each sample."""
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).flatten(1).sum(1)
 
     def sample(self, noise: Noise) -> Float[Tensor, "b k h w"]:
         """mean + exp(logvar / 2) n, with n drawn for the purpose "posterior". One seed a sample."""
         if len(noise) != len(self.mean):
-            raise ValueError(f"noise has {len(noise)} seeds for a batch of {len(self.mean)}; give one seed an image")
-        draw = noise("posterior", 0, tuple(self.mean.shape[1:]), dtype=self.mean.dtype, device=self.mean.device)
-        return self.mean + (0.5 * self.logvar).exp() * draw
+            raise ValueError(f"noise has {len(noise)} seeds for {len(self.mean)} images; give one seed an image")
+        like = {"dtype": self.mean.dtype, "device": self.mean.device}
+        return self.mean + (0.5 * self.logvar).exp() * noise("posterior", 0, self.mean.shape[1:], **like)
 
 
 class AutoencoderKL(ConvolutionalAutoencoder):
@@ -58,23 +59,40 @@ class AutoencoderKL(ConvolutionalAutoencoder):
     """
 
     def __init__(
-        self, in_channels: int = 3, channels: int = 32, mult: Sequence[int] = (1, 2, 4), blocks: int = 1,
-        latent: int = 4, patch: int = 1, attention: bool = False, attention_at: Sequence[int] = (),
+        self,
+        in_channels: int = 3,
+        channels: int = 32,
+        mult: Sequence[int] = (1, 2, 4),
+        blocks: int = 1,
+        latent: int = 4,
+        patch: int = 1,
+        attention: bool = False,
+        attention_at: Sequence[int] = (),
         groups: int = 8,
     ) -> None:
         config = {
-            "in_channels": in_channels, "channels": channels, "mult": list(mult), "blocks": blocks, "latent": latent,
-            "patch": patch, "attention": attention, "attention_at": list(attention_at), "groups": groups,
+            "in_channels": in_channels,
+            "channels": channels,
+            "mult": list(mult),
+            "blocks": blocks,
+            "latent": latent,
+            "patch": patch,
+            "attention": attention,
+            "attention_at": list(attention_at),
+            "groups": groups,
         }
         super().__init__(**config, doubled=2, codes=None, config=config)
 
     def posterior(self, x: Float[Tensor, "b c h w"]) -> Posterior:
         """The Gaussian over each image's raw latent; log-variance clamped to [-30, 20]."""
         check_image(x, self.image_channels, self.spec.factor)
-        mean, logvar = self.features(x).chunk(2, dim=1)
-        return Posterior(mean, logvar.clamp(-30.0, 20.0))
+        return self._posterior(x)
 
     def moments(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor | None]:
         """Mean and variance of the posterior."""
-        posterior = self.posterior(x)
+        posterior = self._posterior(x)
         return posterior.mean, posterior.logvar.exp()
+
+    def _posterior(self, x: Tensor) -> Posterior:
+        mean, logvar = self.features(x).chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(-30.0, 20.0))

@@ -1,4 +1,5 @@
 """What a latent space is: its size, and the statistics that normalise it."""
+
 from __future__ import annotations
 
 import math
@@ -50,11 +51,11 @@ class LatentSpec:
                 f"got {len(self.mean)} and {len(self.std)}"
             )
         if not all(math.isfinite(m) for m in self.mean):
-            raise ValueError(f"mean must be finite, got {self.mean}; check the images the statistics came from")
+            raise ValueError(f"mean must be finite, got {self.mean}; check the images it came from")
         if not all(math.isfinite(s) and s > 0 for s in self.std):
             raise ValueError(
-                f"std must be finite and positive, got {self.std}; a channel with no spread cannot be normalised: "
-                "fit the statistics on more, or more varied, images"
+                f"std must be finite and positive, got {self.std}; a channel with no spread cannot be "
+                "normalised: fit the statistics on more, or more varied, images"
             )
         if self.kind not in ("continuous", "tokens"):
             raise ValueError(f"kind must be 'continuous' or 'tokens', got {self.kind!r}")

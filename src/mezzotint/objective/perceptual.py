@@ -1,4 +1,5 @@
 """Perceptual distance over the features of any network, and a small fixed network for it."""
+
 from __future__ import annotations
 
 import math
@@ -29,6 +30,7 @@ class Perceptual(nn.Module):
     Source: Zhang et al., arXiv 1801.03924, equation 1. The root's epsilon is inside it (our choice), so that
     features that are all zero give a zero gradient and not NaN.
 
+    >>> import torch
     >>> x = torch.zeros(2, 3, 16, 16)
     >>> Perceptual(RandomFeatures())(x, x)
     tensor([0., 0.])
@@ -55,7 +57,7 @@ class Perceptual(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
         """Distance of each pair, at least 0; both images in [-1, 1] and of the same shape."""
         if x.shape != y.shape:
-            raise ValueError(f"the images must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+            raise ValueError(f"the images must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
         maps_x, maps_y = self.features(x), self.features(y)
         if self.layers is not None and self.layers != len(maps_x):
             raise ValueError(f"{self.layers} weights for {len(maps_x)} feature maps; give one vector a map")
@@ -78,9 +80,9 @@ def _unit(f: Tensor) -> Tensor:
 class RandomFeatures(nn.Module):
     """Three scales of fixed random convolutional features: ours; random features, not LPIPS.
 
-    conv3x3 - ReLU at each scale, 2x2 mean pooling between scales; weights N(0, 2 / fan_in) drawn from the seed, so
-    the same seed is the same network everywhere. Needs no download; knows nothing of natural images, but unlike
-    L1 it compares local structure whatever its strength.
+    conv3x3 - ReLU at each scale, 2x2 mean pooling between scales; weights N(0, 2 / fan_in) drawn from the
+    seed, so the same seed is the same network everywhere. Needs no download; knows nothing of natural images,
+    but unlike L1 it compares local structure whatever its strength.
 
     Args:
         in_channels: channels of the images.
@@ -101,8 +103,9 @@ class RandomFeatures(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The feature maps, finest first. The image's sides must be at least 2 ** (scales - 1)."""
-        if min(x.shape[-2:]) < 2 ** (self.scales - 1):
-            raise ValueError(f"images must be at least {2 ** (self.scales - 1)} pixels a side, got {tuple(x.shape)}")
+        least = 2 ** (self.scales - 1)
+        if min(x.shape[-2:]) < least:
+            raise ValueError(f"images must be at least {least} pixels a side, got {tuple(x.shape)}")
         maps = []
         for index in range(self.scales):
             if index:
