@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mezzotint.nn.attention import Attention
+
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
@@ -36,13 +38,12 @@ class SelfAttention(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
         self.norm = _norm(channels, groups)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.attention = Attention(channels, heads=1, bias=True)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
-        h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(h.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:]))
+        h, w = x.shape[-2:]
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        return x + self.attention(tokens, grid=(h, w)).transpose(1, 2).unflatten(2, (h, w))
 
 
 class Downsample(nn.Module):

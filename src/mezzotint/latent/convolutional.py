@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.latent.blocks import Decoder, Encoder
 from mezzotint.latent.spec import LatentSpec
+from mezzotint.nn.site import name_sites
 
 
 class ConvolutionalAutoencoder(Autoencoder):
@@ -63,6 +64,7 @@ class ConvolutionalAutoencoder(Autoencoder):
         self.quant_conv = nn.Conv2d(doubled * latent, doubled * latent, 1)
         self.post_quant_conv = nn.Conv2d(latent, latent, 1)
         self.decoder = Decoder(in_channels, latent, *shape)
+        name_sites(self)
 
     @property
     def last_layer(self) -> nn.Parameter:
