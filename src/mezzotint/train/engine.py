@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from mezzotint.train.state import load_task, save_task
 from mezzotint.train.task import Task
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What the loop asks of the machine; one process, several, and sharded ones answer alike.
 
