@@ -7,7 +7,7 @@ with the denoiser. Both carry the null condition, so that guidance and condition
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -27,9 +27,10 @@ class Conditioner(nn.Module):
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[Any] = None  # an input that prepare takes, None where there is none without an image
     config: dict[str, Any]
 
-    def prepare(self, inputs: list) -> Condition:
+    def prepare(self, inputs: Sequence[Any]) -> Condition:
         """Raw values of a list of inputs, one row each, with a null row of batch 1 where a null exists.
 
         Args:
@@ -58,7 +59,7 @@ class Conditioner(nn.Module):
             key that this conditioner does not know, unchanged.
 
         Raises:
-            ValueError: A key that the conditioner reads is missing.
+            ValueError: A key that the conditioner reads is missing, or one that it writes is there already.
         """
         if not self.reads:
             return c
@@ -74,4 +75,10 @@ class Conditioner(nn.Module):
             null = {key: value[-1:] for key, value in encoded.items()}
         else:
             values = self.encode(values)
-        return c.without(*self.reads).updated(values, null)
+        others = c.without(*self.reads)
+        twice = sorted(set(values) & set(others))
+        if twice:
+            raise ValueError(
+                f"{type(self).__name__} writes {twice}, which the condition has already; drop one of the two"
+            )
+        return others.updated(values, null)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class TextConditioner(Conditioner):
     """
 
     reads = ("tokens",)
+    example = ""
 
     def __init__(
         self, vocab: Sequence[str], length: int = 16, width: int = 192, depth: int = 2, heads: int = 4
@@ -54,7 +56,7 @@ class TextConditioner(Conditioner):
         self.encoder = TokenEncoder(len(self.pieces), length, width, depth, heads)
         self.pool = MaskedPool(width)
 
-    def prepare(self, inputs: list[str]) -> Condition:
+    def prepare(self, inputs: Sequence[Any]) -> Condition:
         """Token indices of prompts, padded to ``length``.
 
         Args:
@@ -68,6 +70,9 @@ class TextConditioner(Conditioner):
         """
         if isinstance(inputs, str) or not len(inputs):
             raise ValueError(f"prompts come as a list with at least one str, got {inputs!r}; put them in a list")
+        for prompt in inputs:
+            if not isinstance(prompt, str):
+                raise ValueError(f"a prompt must be a str, got {type(prompt).__name__}; pass the text itself")
         return Condition({"tokens": self._tokens(inputs)}, {"tokens": self._tokens([""])})
 
     def encode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:

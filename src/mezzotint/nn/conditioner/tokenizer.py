@@ -100,12 +100,7 @@ class WordPieces:
 
         Returns:
             Indices, empty for a text without words.
-
-        Raises:
-            ValueError: ``text`` is not a string.
         """
-        if not isinstance(text, str):
-            raise ValueError(f"a prompt must be a str, got {type(text).__name__}; pass the text itself")
         return [index for word in words(text) for index in self._word(MARK + word)]
 
     def _word(self, word: str) -> list[int]:
