@@ -45,6 +45,11 @@ class Card:
             return "demonstrated"
         return "parts" if self.parts else "planned"
 
+    @property
+    def heading(self) -> str:
+        """Title, led by the short name where the title does not hold it."""
+        return self.title if self.name.lower() in self.title.lower() else f"{self.name}: {self.title}"
+
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "rooms": list(self.rooms), "parts": list(self.parts), "status": self.status}
 

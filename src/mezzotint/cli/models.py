@@ -1,0 +1,96 @@
+"""`mezzotint models` and `mezzotint models show NAME`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mezzotint.cli.options import Parser, print_json
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List the models that are shipped or lie in a folder, or show one's card."""
+    if arguments and arguments[0] == "show":
+        return _show(arguments[1:])
+    parser = Parser("models", "Models that are shipped, or found in a folder. `models show NAME` shows a card.")
+    parser.add_argument("--folder", type=Path, default=Path("."), help="also look at the model folders in it")
+    parser.json_option()
+    told = parser.parse_args(arguments)
+    rows = [_row(name, path, "shipped") for name, path in _shipped().items()]
+    rows += [_row(str(path), path, "found") for path in _found(told.folder)]
+    if told.json:
+        print_json(rows)
+        return 0
+    for row in rows:
+        height, width = row["size"]
+        print(f"{row['name']:<24} {row['origin']:<8} {height}x{width}  {row['megabytes']:.1f} MB  {row['summary']}")
+    if not rows:
+        print(f"no model is shipped with this copy, and {told.folder.resolve()} holds none")
+    return 0
+
+
+def _show(arguments: Sequence[str]) -> int:
+    parser = Parser("models show", "The card of one model.")
+    parser.add_argument("name", help="a shipped model or a model folder")
+    parser.json_option()
+    told = parser.parse_args(arguments)
+    shipped = _shipped()
+    path = shipped.get(told.name, Path(told.name))
+    if not path.is_dir():
+        known = ", ".join(shipped) or "none"
+        raise ValueError(f"no model {told.name!r}: neither shipped ({known}) nor a folder")
+    row = _row(told.name, path, "shipped" if told.name in shipped else "found")
+    if told.json:
+        print_json({**row, "config": _config(path), "card": _card(path)})
+    else:
+        print(_card(path).rstrip() or f"{told.name} has no card")
+        print(f"\n{path}  ({row['megabytes']:.1f} MB)")
+    return 0
+
+
+def _shipped() -> dict[str, Path]:
+    from mezzotint.model import shipped
+
+    return shipped()
+
+
+def _found(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}")
+    return [path.parent for path in sorted(folder.glob("*/config.json")) if _is_ours(path.parent)]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        _config(path)
+    except ValueError:  # somebody else's config.json
+        return False
+    return True
+
+
+def _config(path: Path) -> dict[str, Any]:
+    from mezzotint.io.folder import read_config
+
+    return dict(read_config(path))
+
+
+def _card(path: Path) -> str:
+    card = path / "README.md"
+    return card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def _row(name: str, path: Path, origin: str) -> dict[str, Any]:
+    config = _config(path)
+    lines = [line.strip() for line in _card(path).splitlines()]
+    summary = next((line for line in lines if line and not line.startswith(("#", "-", "|", "!", ">"))), "")
+    size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return {
+        "name": name,
+        "origin": origin,
+        "path": str(path),
+        "size": config["size"],
+        "defaults": config["defaults"],
+        "megabytes": round(size / 1e6, 1),
+        "summary": summary,
+    }

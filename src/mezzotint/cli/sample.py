@@ -1,0 +1,176 @@
+"""`mezzotint sample PROMPT`: images, a contact sheet, and the `.json` that regenerates them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mezzotint.cli.options import Parser, count, find_device, print_json, whole
+from mezzotint.cli.record import Record, read_record
+
+_CHOICES = ("model", "sampler", "steps", "guidance", "count", "size", "seed", "batch")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Sample and write; status 1 where `--from` gave other pixels than recorded."""
+    told = _parser().parse_args(arguments)
+    if told.source is not None:
+        return _again(told)
+    if told.prompt is None:
+        raise ValueError("a prompt is missing: mezzotint sample 'a red heart' (or --from FILE.json)")
+    if not told.prompt.strip():
+        raise ValueError("the prompt is empty; give some words")
+    return _sample(told)
+
+
+def _parser() -> Parser:
+    parser = Parser("sample", "Images from a prompt, and a .json beside them that regenerates them bit for bit.")
+    parser.formatter_class = argparse.HelpFormatter
+    parser.add_argument("prompt", nargs="?", help="what to draw")
+    parser.add_argument("--model", help="a shipped model or a folder (default: emoji)")
+    parser.add_argument("--sampler", help="such as dpmpp-2m, ddim, euler (default: the model's)")
+    parser.add_argument("--steps", type=count, help="sampling steps (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="guidance weight w; 1 is none (default: the model's)")
+    parser.add_argument("--count", type=count, help="images (default: 4)")
+    parser.add_argument("--size", type=_size, help="pixels: 64 or 64x96, height first (default: the model's)")
+    parser.add_argument("--seed", type=whole, help="seed of the first image; image i has seed + i (default: 0)")
+    parser.add_argument("--batch", type=count, help="images computed at once (default: 64)")
+    parser.add_argument("--out", type=Path, help="folder, or a name ending in .png (default: samples)")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE.json", help="regenerate what it records")
+    parser.device_option()
+    parser.json_option()
+    return parser
+
+
+def _sample(told: argparse.Namespace) -> int:
+    first, n = told.seed or 0, told.count or 4
+    out = told.out or Path("samples")
+    if out.suffix.lower() == ".png":
+        folder, stem = out.parent, out.stem
+    else:
+        folder, stem = out, f"{_slug(told.prompt)}-{first}"
+    digits = len(str(n - 1))
+    names = [f"{stem}.png"] if n == 1 else [f"{stem}-{i:0{digits}d}.png" for i in range(n)]
+    sheet = None if n == 1 else f"{stem}.png"
+    _ready(folder, [*names, *([sheet] if sheet else []), f"{stem}.json"])
+
+    device = find_device(told.device)
+    import torch
+
+    import mezzotint as mz
+    from mezzotint.papers.setting import versions
+
+    name = told.model or "emoji"
+    model = mz.load(name, device)
+    record = Record(
+        prompt=told.prompt,
+        model=str(Path(name).resolve()) if Path(name).is_dir() else name,
+        sampler=told.sampler or model.defaults["sampler"],
+        steps=told.steps or model.defaults["steps"],
+        guidance=model.defaults["guidance"] if told.guidance is None else told.guidance,
+        size=told.size or model.size,
+        seeds=tuple(range(first, first + n)),
+        batch=told.batch or 64,
+        device=device,
+        threads=torch.get_num_threads(),
+        images=dict.fromkeys(names, ""),
+        grid=sheet,
+        versions=versions(),
+    )
+    pictures, record = _draw(model, record)
+    _write(pictures, record, folder, stem, told.json)
+    return 0
+
+
+def _again(told: argparse.Namespace) -> int:
+    given = [f"--{name}" for name in _CHOICES if getattr(told, name) is not None]
+    if given or told.prompt is not None:
+        raise ValueError(f"--from repeats a recorded call; leave out {', '.join(given) or 'the prompt'}")
+    old = read_record(told.source)
+    if told.out is not None and told.out.suffix:
+        raise ValueError(f"--out with --from is a folder (the record names the files), got {told.out}")
+    folder = told.out or told.source.parent
+    stem = told.source.stem
+    _ready(folder, [*old.images, f"{stem}.json"])
+    device = find_device(old.device if told.device == "auto" else told.device)
+    import torch
+
+    import mezzotint as mz
+    from mezzotint.papers.setting import versions
+
+    torch.set_num_threads(max(1, old.threads))  # the order of a sum depends on it
+    model = mz.load(old.model, device)
+    pictures, new = _draw(model, replace(old, device=device, versions=versions()))
+    same = new.images == old.images
+    if not same and told.out is None:
+        raise ValueError(
+            f"the images come out different from those that {told.source} records (device {device}, "
+            f"torch {new.versions.get('torch')} against {old.device}, {old.versions.get('torch')}); "
+            "nothing was overwritten; --out FOLDER keeps the new ones"
+        )
+    _write(pictures, new, folder, stem, told.json, note="bit for bit as recorded" if same else "NOT as recorded")
+    return 0 if same else 1
+
+
+def _draw(model, record: Record):
+    """The pictures, and the record with their digests."""
+    from mezzotint.cli.picture import digest, pixels
+
+    images = model.sample(
+        record.prompt,
+        count=len(record.seeds),
+        steps=record.steps,
+        sampler=record.sampler,
+        guidance=record.guidance,
+        seeds=list(record.seeds),
+        size=record.size,
+        batch=record.batch,
+    )
+    pictures = pixels(images)
+    return pictures, replace(record, images={name: digest(p) for name, p in zip(record.images, pictures, strict=True)})
+
+
+def _write(pictures, record: Record, folder: Path, stem: str, as_json: bool, note: str = "") -> None:
+    """Images first, the record last: where there is a record, its images are there."""
+    from mezzotint.cli.picture import grid, write_png
+    from mezzotint.io.atomic import write_text
+
+    for name, picture in zip(record.images, pictures, strict=True):
+        write_png(folder / name, picture)
+    if record.grid is not None:
+        write_png(folder / record.grid, grid(pictures))
+    write_text(folder / f"{stem}.json", json.dumps(record.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    if as_json:
+        print_json({"folder": str(folder), "record": f"{stem}.json", **record.to_dict()})
+        return
+    for name in [*([record.grid] if record.grid else []), *record.images]:
+        print(folder / name)
+    print(f"{folder / stem}.json  regenerates them: mezzotint sample --from {folder / stem}.json")
+    if note:
+        print(note)
+
+
+def _ready(folder: Path, names: Sequence[str]) -> None:
+    """Find out before minutes of sampling that the result cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder; choose another --out")
+    probe = folder / f".{names[-1]}.probe"
+    probe.touch()
+    probe.unlink()
+
+
+def _slug(prompt: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
+    return words[:40].rstrip("-") or "sample"
+
+
+def _size(text: str) -> tuple[int, int]:
+    if not (found := re.fullmatch(r"(\d+)(?:x(\d+))?", text)):
+        raise argparse.ArgumentTypeError(f"expected pixels such as 64 or 64x96, got {text!r}")
+    return int(found[1]), int(found[2] or found[1])

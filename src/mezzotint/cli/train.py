@@ -1,0 +1,99 @@
+"""`mezzotint train RECIPE`: run or resume a recipe, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mezzotint.cli.options import Parser, count, find_device, print_json
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train; the run's folder holds the log and the checkpoints."""
+    parser = Parser("train", "Run or resume a training recipe.")
+    parser.add_argument("recipe", help="a name in mezzotint.train.recipes, or MODULE:FUNCTION")
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run that --out holds")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="key=value", help="replace a leaf; repeatable"
+    )
+    parser.add_argument("--show", action="store_true", help="print the recipe's settings and stop")
+    parser.add_argument("--threads", type=count, help="CPU threads")
+    parser.seed_option(default=None, help="seed of the run; none keeps the recipe's")
+    parser.device_option()
+    parser.json_option()
+    told = parser.parse_args(arguments)
+    return _train(told)
+
+
+def _train(told) -> int:
+    from mezzotint.train.__main__ import find_recipe
+    from mezzotint.train.engine import Single
+    from mezzotint.train.overrides import describe, with_overrides
+
+    overrides = _pairs(told.settings)
+    if told.seed is not None:
+        overrides["seed"] = str(told.seed)
+    recipe = with_overrides(find_recipe(told.recipe), overrides)
+    if told.show:
+        settings = describe(recipe)
+        if told.json:
+            print_json(settings)
+        else:
+            print("\n".join(f"{key} = {value}" for key, value in settings.items()))
+        return 0
+    out = told.out or Path("runs") / told.recipe.replace(":", ".")
+    holds = (out / "run.json").exists()
+    if holds and not told.resume:
+        raise ValueError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
+    if told.resume and not holds:
+        raise ValueError(f"{out} holds no run to resume; leave --resume out to start one there")
+    engine = Single(find_device(told.device), threads=told.threads)
+    with _Bar(recipe.name, quiet=told.json) as bar:
+        report = recipe.run(out, engine, on_step=bar.step)
+    if told.json:
+        print_json(report.to_dict())
+    else:
+        how = "finished" if report.finished else f"{report.ended}; `--resume` goes on"
+        print(f"{how}: step {report.step} of {report.steps}, {report.seconds:.0f} s, checkpoint {report.checkpoint}")
+    return 2 if report.ended.startswith("SIG") else 0
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    for setting in settings:
+        key, equals, _ = setting.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"--set expects key=value, got {setting!r}")
+    return {key.strip(): value for key, _, value in (setting.partition("=") for setting in settings)}
+
+
+class _Bar:
+    """A rich progress bar on stderr: steps, speed, time left, and the last log row's loss."""
+
+    def __init__(self, name: str, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn(name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=Console(stderr=True),
+            disable=quiet,
+        )
+        self._task = self._bar.add_task(name, total=None, told="")
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def step(self, progress) -> None:
+        self._bar.update(self._task, completed=progress.step, total=progress.steps)
+        if progress.row is not None:
+            told = f"loss {progress.row['loss']:.4g}" if "loss" in progress.row else ""
+            self._bar.update(self._task, told=told)
