@@ -15,9 +15,9 @@ class Inputs:
     """The parts of a condition that a backbone uses; None for those it was built without."""
 
     label: Int[Tensor, " b"] | None = None
-    text: Float[Tensor, "b n d"] | None = None
+    text: Float[Tensor, "b n text"] | None = None
     text_mask: Bool[Tensor, "b n"] | None = None
-    pooled: Float[Tensor, "b d"] | None = None
+    pooled: Float[Tensor, "b pooled"] | None = None
     concat: Float[Tensor, "b c h w"] | None = None
 
 
