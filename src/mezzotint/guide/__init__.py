@@ -1,0 +1,21 @@
+"""Guidance: maps from denoisers to denoisers. They compose; a sampler never knows that it is guided."""
+
+from mezzotint.guide.cfg import CFG
+from mezzotint.guide.compose import compose
+from mezzotint.guide.guided import Guide, GuidedDenoiser
+from mezzotint.guide.interval import Interval
+from mezzotint.guide.rescale import Rescale
+from mezzotint.guide.threshold import DynamicThreshold, StaticThreshold
+from mezzotint.guide.window import Windowed
+
+__all__ = [
+    "CFG",
+    "DynamicThreshold",
+    "Guide",
+    "GuidedDenoiser",
+    "Interval",
+    "Rescale",
+    "StaticThreshold",
+    "Windowed",
+    "compose",
+]

@@ -1,0 +1,30 @@
+"""Samplers: from noise to data, with a declared order and a declared number of network evaluations."""
+
+from mezzotint.sample.churn import Churn
+from mezzotint.sample.ddim import DDIM
+from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.euler import Euler
+from mezzotint.sample.heun import Heun
+from mezzotint.sample.loop import Sampler, State
+from mezzotint.sample.multistep import Multistep
+from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
+from mezzotint.sample.plan import Node, Plan, nodes_of
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "NAMED",
+    "Churn",
+    "DPMSolverPP",
+    "Euler",
+    "Heun",
+    "Multistep",
+    "NamedSampler",
+    "Node",
+    "Plan",
+    "Sampler",
+    "State",
+    "nodes_of",
+    "sampler_named",
+]

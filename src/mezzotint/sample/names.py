@@ -1,0 +1,65 @@
+"""Samplers by the names that people type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mezzotint.sample.ddim import DDIM
+from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.euler import Euler
+from mezzotint.sample.heun import Heun
+from mezzotint.sample.loop import Sampler
+
+__all__ = ["NAMED", "NamedSampler", "sampler_named"]
+
+
+@dataclass(frozen=True)
+class NamedSampler:
+    """One line of the list of samplers: its name, how to make it, its network evaluations, its paper, what it is."""
+
+    name: str
+    make: Callable[[], Sampler]
+    nfe: str
+    paper: str
+    about: str
+
+    @property
+    def order(self) -> int:
+        """Order of accuracy."""
+        return self.make().order
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether it draws noise during the run."""
+        return self.make().stochastic
+
+
+NAMED: dict[str, NamedSampler] = {
+    entry.name: entry
+    for entry in (
+        NamedSampler("ddim", DDIM, "steps", "2010.02502", "deterministic, first order"),
+        NamedSampler("ddpm", DDPM, "steps", "2006.11239", "ancestral sampling, posterior variance"),
+        NamedSampler("euler", Euler, "steps", "2206.00364", "Euler in the noise level"),
+        NamedSampler("heun", Heun, "2 steps - 1", "2206.00364", "Heun in the noise level"),
+        NamedSampler("dpmpp-1", partial(DPMSolverPP, order=1), "steps", "2211.01095", "DPM-Solver++ of order 1"),
+        NamedSampler("dpmpp-2m", partial(DPMSolverPP, order=2), "steps", "2211.01095", "DPM-Solver++ 2M, midpoint"),
+        NamedSampler("dpmpp-3m", partial(DPMSolverPP, order=3), "steps", "2211.01095", "DPM-Solver++ 3M, exact"),
+    )
+}
+
+
+def sampler_named(name: str) -> Sampler:
+    """The sampler of that name, with its defaults.
+
+    Raises:
+        ValueError: for an unknown name; lists the known ones.
+
+    >>> sampler_named("dpmpp-2m").order
+    2
+    """
+    if name not in NAMED:
+        raise ValueError(f"unknown sampler {name!r}; expected one of {', '.join(NAMED)}")
+    return NAMED[name].make()

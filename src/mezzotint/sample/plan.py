@@ -1,0 +1,98 @@
+"""Plan: every coefficient of a run, made once in float64 on the CPU, as rows of Python floats.
+
+Inside the loop a row is a tuple of floats: no schedule is evaluated, no number is read back from a device. The same
+rows come as one device tensor (`table`) for graph replay. Both ends are ordinary nodes: at sigma = 0 lambda is +inf,
+at alpha = 0 it is -inf, and the coefficients are the limits there, never a logarithm of zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mezzotint.core import Schedule
+
+__all__ = ["Node", "Plan", "nodes_of"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One time of a grid: t, alpha(t), sigma(t) and lambda(t) = log(alpha / sigma), which may be +-inf."""
+
+    t: float
+    alpha: float
+    sigma: float
+    lam: float
+
+    @property
+    def ratio(self) -> float:
+        """sigma / alpha, the noise level in variance-exploding units; inf at alpha = 0."""
+        return self.sigma / self.alpha if self.alpha > 0 else math.inf
+
+
+def nodes_of(schedule: Schedule, times: Float[Tensor, " n"]) -> tuple[Node, ...]:
+    """The nodes of a grid, evaluated in float64 on the CPU.
+
+    >>> from mezzotint.core import Flow
+    >>> nodes_of(Flow(), torch.tensor([1.0, 0.5, 0.0]))[1]
+    Node(t=0.5, alpha=0.5, sigma=0.5, lam=0.0)
+    """
+    t = times.detach().to("cpu", torch.float64)
+    columns = (t, schedule.alpha(t), schedule.sigma(t), schedule.half_log_snr(t))
+    return tuple(Node(*row) for row in zip(*(c.tolist() for c in columns), strict=True))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The coefficients of a run.
+
+    Args:
+        nodes: n + 1 nodes, from noise to data.
+        columns: names of the coefficients, one per entry of a row.
+        rows: n rows of floats, one a step.
+        calls: for each step the times at which the denoiser is evaluated; their number is the NFE of the step.
+    """
+
+    nodes: tuple[Node, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[float, ...], ...]
+    calls: tuple[tuple[float, ...], ...]
+    _clock: Tensor | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def steps(self) -> int:
+        """n."""
+        return len(self.rows)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations of the whole run."""
+        return sum(map(len, self.calls))
+
+    def on(self, x: Tensor) -> Plan:
+        """The same plan with its times already on x's device, so that the loop copies nothing there."""
+        return replace(self, _clock=self._times().to(x.device, x.dtype))
+
+    def time(self, k: int, x: Tensor, call: int = 0) -> Float[Tensor, " b"]:
+        """The time of one evaluation of step k, (b,), as a view.
+
+        The tensor carries the number as `known_time`, so that a guide that depends on it need not read it back.
+        """
+        clock = self._clock if self._clock is not None else self._times()
+        t = clock[k, call].to(x.device, x.dtype).expand(len(x))
+        setattr(t, "known_time", self.calls[k][call])  # noqa: B010 (Tensor declares no such attribute)
+        return t
+
+    def table(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Float[Tensor, "n c"]:
+        """The rows as one tensor, (n, len(columns))."""
+        return torch.tensor(self.rows, dtype=torch.float64).to(device, dtype)
+
+    def _times(self) -> Tensor:
+        width = max(map(len, self.calls))
+        padded: Sequence[tuple[float, ...]] = [c + c[-1:] * (width - len(c)) for c in self.calls]
+        return torch.tensor(padded, dtype=torch.float64)
