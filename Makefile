@@ -1,0 +1,65 @@
+# make demo    images from a prompt with the shipped model
+# make test    the whole test suite
+# make lint    ruff and pyright        make docs     the documentation, warnings are errors
+# make readme  README's table          make picture  README's picture
+# make ci      what continuous integration runs
+#
+# All of it lives in .venv, made on first use and remade when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+JOBS ?= 2
+PROMPT ?= a red heart
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format docs readme picture ci clean
+
+help:
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+
+env: $(STAMP)
+
+# PIP_CONSTRAINT and not -c, so that the build of the package is pinned as well. The stamp comes last: an
+# interrupted installation is taken up again by the next call.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Mezzotint needs Python 3.10 or newer; found: $$($(PYTHON) --version 2>&1). Try make PYTHON=python3.11" >&2; exit 1; }
+	@echo "making the environment in $(VENV) (once; a few minutes, most of it PyTorch)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(BIN)/python -m pip install -e ".[dev,docs,train]"
+	@touch $@
+
+demo: env
+	@$(BIN)/python -m mezzotint sample "$(PROMPT)" --count 16 --out demo
+
+test: env
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: env
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "documentation: docs/_build/html/index.html"
+
+readme: env
+	$(BIN)/python tools/readme_table.py
+
+picture: env
+	@$(BIN)/python -m mezzotint sample "$(PROMPT)" --count 16 --out demo/demo.png
+	@mkdir -p docs/images && cp demo/demo.png docs/images/demo.png
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf $(VENV) docs/_build demo .pytest_cache .ruff_cache
