@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--show", action="store_true", help="print the recipe's settings and stop")
-    told = parser.parse_args(arguments)
+    told = parser.parse_intermixed_args(arguments)  # key=value may follow options
     try:
         recipe = with_overrides(find_recipe(told.recipe), _pairs(told.settings))
         if told.show:

@@ -1,0 +1,141 @@
+"""A model folder: config.json, one safetensors file a part, and the model card README.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from mezzotint.io.atomic import atomic_folder
+from mezzotint.io.parts import build, describe
+from mezzotint.io.safe import load_into, save_state
+
+if TYPE_CHECKING:
+    from mezzotint.core import NetworkDenoiser
+    from mezzotint.latent import Autoencoder
+    from mezzotint.nn.conditioner import Conditioner
+
+__all__ = ["FORMAT", "Parts", "read_config", "read_folder", "write_folder"]
+
+FORMAT = "mezzotint-1"
+CONFIG, CARD = "config.json", "README.md"
+_KEYS = {"format", "size", "schedule", "denoiser", "network", "autoencoder", "conditioner", "defaults"}
+
+
+@dataclass
+class Parts:
+    """What a model folder holds.
+
+    Attributes:
+        denoiser: a network denoiser (its network is `denoiser.net`).
+        autoencoder: Identity for a pixel-space model.
+        conditioner: None for an unconditional model.
+        size: (height, width) the model was trained at, pixels.
+        defaults: sampling defaults: "sampler", "steps", "guidance".
+        card: the model card, Markdown.
+    """
+
+    denoiser: NetworkDenoiser
+    autoencoder: Autoencoder
+    conditioner: Conditioner | None
+    size: tuple[int, int]
+    defaults: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The parts that have weights, by the name of their file."""
+        named = {"denoiser": self.denoiser.net, "autoencoder": self.autoencoder, "conditioner": self.conditioner}
+        return {k: m for k, m in named.items() if m is not None and len(m.state_dict())}
+
+
+def write_folder(parts: Parts, path: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """Write a model folder; it appears whole or not at all.
+
+    Args:
+        parts: the model.
+        path: the folder; one that exists must be empty or itself a model folder (it is replaced).
+        dtype: of the weights on disk; None keeps each tensor's own.
+
+    Raises:
+        ValueError: for a part that has no name in the format, a folder of other things, or one that cannot be
+            written.
+    """
+    path = Path(path)
+    config = {
+        "format": FORMAT,
+        "size": list(parts.size),
+        "schedule": describe("schedule", parts.denoiser.schedule),
+        "denoiser": describe("denoiser", parts.denoiser),
+        "network": describe("network", parts.denoiser.net),
+        "autoencoder": describe("autoencoder", parts.autoencoder),
+        "conditioner": None if parts.conditioner is None else describe("conditioner", parts.conditioner),
+        "defaults": parts.defaults,
+    }
+    if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
+        raise ValueError(f"{path} holds other files; a model is saved into a new, empty, or model folder")
+    try:
+        with atomic_folder(path) as temporary:
+            for name, module in parts.modules().items():
+                save_state(module.state_dict(), temporary / f"{name}.safetensors", dtype)
+            (temporary / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (temporary / CARD).write_text(parts.card, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot write the model folder {path}: {error.strerror or error}") from error
+    return path
+
+
+def read_config(path: str | Path) -> Mapping[str, Any]:
+    """The config.json of a model folder, checked for its format and keys.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    file = Path(path) / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{path} is no model folder: it has no {CONFIG}")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: not readable as JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise ValueError(f"{file}: format {found!r}; this version reads {FORMAT!r}")
+    if missing := sorted(_KEYS - set(config)):
+        raise ValueError(f"{file}: missing {', '.join(missing)}")
+    if unknown := sorted(set(config) - _KEYS):
+        raise ValueError(f"{file}: unknown {', '.join(unknown)}; written by a newer version?")
+    size = config["size"]
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
+        raise ValueError(f"{file}: size {size!r}; expected [height, width] in pixels")
+    return config
+
+
+def read_folder(path: str | Path) -> Parts:
+    """Build the parts a folder describes and fill them with its weights (on the CPU, in evaluation mode).
+
+    Raises:
+        ValueError: naming the file: missing, unreadable, truncated, unknown types or keys, tensors that are missing,
+            unknown or of another shape, a pickle in place of safetensors.
+    """
+    path = Path(path)
+    config = read_config(path)
+    file = path / CONFIG
+    schedule = build("schedule", config["schedule"], source=file)
+    # weights come from the files: the random ones of the constructors must not touch the caller's generator
+    with torch.random.fork_rng(devices=[]):
+        network = build("network", config["network"], source=file)
+        denoiser = build("denoiser", config["denoiser"], network, schedule, source=file)
+        autoencoder = build("autoencoder", config["autoencoder"], source=file)
+        entry = config["conditioner"]
+        conditioner = None if entry is None else build("conditioner", entry, source=file)
+    card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
+    parts = Parts(denoiser, autoencoder, conditioner, tuple(config["size"]), dict(config["defaults"]), card)
+    for name, module in parts.modules().items():
+        load_into(module, path / f"{name}.safetensors")
+        module.eval()
+    return parts

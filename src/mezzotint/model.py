@@ -1,0 +1,241 @@
+"""Model = conditioner + denoiser + autoencoder: what a user loads and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mezzotint.core import Condition, NetworkDenoiser, Noise
+from mezzotint.io.folder import Parts, read_folder, write_folder
+from mezzotint.latent import Autoencoder
+
+if TYPE_CHECKING:
+    from mezzotint.nn.conditioner import Conditioner
+    from mezzotint.sample import Sampler
+
+__all__ = ["WEIGHTS", "Model", "load", "shipped"]
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Model(nn.Module):
+    """A conditioner (words to tensors), a denoiser and an autoencoder, used together.
+
+    image = decode(sample(guided denoiser, x_T ~ N(0, sigma(1)^2), condition)).
+
+    Args:
+        denoiser: a network denoiser.
+        autoencoder: Identity for a pixel-space model.
+        conditioner: None for an unconditional model.
+        size: (height, width) it was trained at, pixels.
+        defaults: "sampler", "steps" and "guidance" used when a call names none.
+        card: the model card, Markdown.
+        name: for messages.
+    """
+
+    def __init__(
+        self,
+        denoiser: NetworkDenoiser,
+        autoencoder: Autoencoder,
+        conditioner: Conditioner | None = None,
+        *,
+        size: tuple[int, int],
+        defaults: dict[str, Any] | None = None,
+        card: str = "",
+        name: str = "model",
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.autoencoder, self.conditioner = denoiser, autoencoder, conditioner
+        self.size = (int(size[0]), int(size[1]))
+        self.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": 3.0, **(defaults or {})}
+        self.card, self.name = card, name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.denoiser.parameters()).device
+
+    @property
+    def multiple(self) -> int:
+        """Height and width must be multiples of this: the autoencoder's factor times the network's."""
+        return self.autoencoder.spec.factor * getattr(self.denoiser.net, "multiple", 1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompt: str | int | Sequence[str] | Sequence[int] | None = None,
+        *,
+        count: int | None = None,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        guidance: float | None = None,
+        seeds: Sequence[int] | None = None,
+        size: int | tuple[int, int] | None = None,
+        negative: str | int | None = None,
+        batch: int = 64,
+        on_step: Callable[[int, Any], None] | None = None,
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Images for a prompt.
+
+        Args:
+            prompt: words (or class numbers, for a class-conditional model); a list gives images for each entry; None
+                asks for nothing in particular.
+            count: images a prompt; by default as many as the seeds allow, or 1.
+            steps: sampling steps; the model's default if None.
+            sampler: a name (see `mezzotint.sample.names`) or a Sampler.
+            guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance.
+            seeds: one a image; 0, 1, 2, ... if None. Image i depends on its seed alone.
+            size: pixels, a number or (height, width), multiples of `multiple`; the training size if None.
+            negative: what to be guided away from, in place of the null condition.
+            batch: images computed at once.
+            on_step: called after each step with (k, state).
+
+        Returns:
+            (n, channels, h, w) in [-1, 1], prompts in order, each with its `count` images.
+
+        Raises:
+            ValueError: for an empty prompt, a count, size, seed or guidance out of range, or an unknown sampler.
+        """
+        prompts, conditioned = self._prompts(prompt)
+        n, seeds = _seeds(len(prompts), count, seeds)
+        height, width = self._size(size)
+        guidance = float(self.defaults["guidance"] if guidance is None else guidance)
+        solver = _sampler(self.defaults["sampler"] if sampler is None else sampler)
+        steps = self.defaults["steps"] if steps is None else steps
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise ValueError(f"batch={batch!r}; expected a whole number >= 1")
+        c = self._condition(prompts, negative, conditioned)
+        denoiser = self._guided(guidance, conditioned)
+        spec = self.autoencoder.spec
+        shape = (spec.channels, height // spec.factor, width // spec.factor)
+        out = []
+        for start in range(0, len(seeds), batch):
+            noise = Noise(seeds[start : start + batch])
+            rows = [i // n for i in range(start, start + len(noise))]
+            level = float(self.denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)))
+            x_T = level * noise("x_T", 0, shape, device=self.device)
+            part = None if c is None else c.rows(rows)
+            z = solver(denoiser, x_T, steps=steps, c=part, noise=noise, on_step=on_step)
+            out.append(self.autoencoder.decode(z).clamp(-1, 1))
+        images = torch.cat(out)
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError(f"{self.name}: the images are not finite; lower the guidance ({guidance})")
+        return images
+
+    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Write a model folder that `mezzotint.load` reads; it appears whole or not at all.
+
+        Raises:
+            ValueError: if it cannot be written.
+        """
+        parts = Parts(self.denoiser, self.autoencoder, self.conditioner, self.size, self.defaults, self.card)
+        return write_folder(parts, path, dtype)
+
+    def _prompts(self, prompt: Any) -> tuple[list[Any], bool]:
+        if prompt is None:
+            return [None], False
+        if self.conditioner is None:
+            raise ValueError(f"{self.name} is unconditional and takes no prompt; leave it out")
+        prompts = [prompt] if isinstance(prompt, (str, int)) else list(prompt)
+        if not prompts:
+            raise ValueError("no prompt in the list; give at least one, or None for an unconditional sample")
+        for entry in prompts:
+            if isinstance(entry, str) and not entry.strip():
+                raise ValueError("the prompt is empty; give some words, or leave it out for an unconditional sample")
+        return prompts, True
+
+    def _condition(self, prompts: list[Any], negative: str | int | None, conditioned: bool) -> Condition | None:
+        if self.conditioner is None:
+            return None
+        if not conditioned:
+            if negative is not None:
+                raise ValueError("a negative prompt needs a prompt to be guided towards")
+            return self.conditioner(self._null_rows(len(prompts)).to(self.device))
+        raw = self.conditioner.prepare(prompts)
+        if negative is not None:
+            raw = Condition(dict(raw), dict(self.conditioner.prepare([negative])))
+        return self.conditioner(raw.to(self.device))
+
+    def _null_rows(self, count: int) -> Condition:
+        assert self.conditioner is not None
+        return self.conditioner.prepare([self.conditioner.example] * count).null()
+
+    def _guided(self, guidance: float, conditioned: bool) -> Any:
+        from mezzotint.guide import CFG
+
+        return CFG(guidance)(self.denoiser) if conditioned else self.denoiser
+
+    def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
+        pair = self.size if size is None else (size, size) if isinstance(size, int) else tuple(size)
+        good = len(pair) == 2 and all(isinstance(s, int) and s > 0 and s % self.multiple == 0 for s in pair)
+        if not good:
+            raise ValueError(f"size {size!r}; expected height and width as positive multiples of {self.multiple}")
+        return pair[0], pair[1]
+
+
+def _seeds(prompts: int, count: int | None, seeds: Sequence[int] | None) -> tuple[int, list[int]]:
+    """(images a prompt, all seeds)."""
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"count={count!r}; expected a whole number >= 1")
+    if seeds is None:
+        count = count or 1
+        return count, list(range(prompts * count))
+    seeds = list(seeds)
+    if count is None and len(seeds) % prompts == 0:
+        count = len(seeds) // prompts
+    if not count or len(seeds) != prompts * count:
+        raise ValueError(f"{len(seeds)} seeds for {prompts} prompts of {count} images; give one seed an image")
+    return count, seeds
+
+
+def _sampler(sampler: str | Sampler) -> Any:
+    if not isinstance(sampler, str):
+        return sampler
+    from mezzotint.sample.names import sampler as by_name
+
+    return by_name(sampler)
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> folder of the models that travel with the package."""
+    if not WEIGHTS.is_dir():
+        return {}
+    return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/config.json"))}
+
+
+def load(name: str | Path, device: torch.device | str | None = None) -> Model:
+    """A model by its shipped name or its folder.
+
+    Args:
+        name: "emoji", "emoji-pixel", or the path of a model folder.
+        device: where to put it; the CPU if None.
+
+    Raises:
+        ValueError: if there is no such model, or its files are damaged (the message names the file).
+
+    >>> import mezzotint as mz
+    >>> mz.load("emoji").size
+    (64, 64)
+    """
+    known = shipped()
+    path = known.get(str(name), Path(name))
+    if not path.is_dir():
+        raise ValueError(f"no model {str(name)!r}: neither shipped ({', '.join(known) or 'none'}) nor a folder")
+    if (path / "model_index.json").is_file() and not (path / "config.json").is_file():
+        raise ValueError(f"{path} is a diffusers pipeline; this version reads Mezzotint's own folders only")
+    parts = read_folder(path)
+    model = Model(
+        parts.denoiser,
+        parts.autoencoder,
+        parts.conditioner,
+        size=parts.size,
+        defaults=parts.defaults,
+        card=parts.card,
+        name=path.resolve().name,
+    ).eval()
+    return model if device is None else model.to(device)

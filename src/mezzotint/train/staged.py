@@ -1,0 +1,77 @@
+"""Latent diffusion in two stages, as one recipe: first the autoencoder, then a denoiser of its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mezzotint.core import EncodedDenoiser
+from mezzotint.latent import Autoencoder
+from mezzotint.model import Model
+from mezzotint.train.denoising import DenoisingTask
+from mezzotint.train.engine import Engine
+from mezzotint.train.loop import Progress, Report
+from mezzotint.train.recipe import AutoencoderRecipe, Recipe
+
+__all__ = ["LatentRecipe", "assemble"]
+
+
+class _Trained:
+    """() -> the autoencoder of a finished run, with its latent statistics measured."""
+
+    def __init__(self, recipe: AutoencoderRecipe, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+
+    def __call__(self) -> Autoencoder:
+        autoencoder = self.recipe.trained(self.out).autoencoder  # type: ignore[attr-defined]
+        batches = self.recipe.data(64, self.recipe.seed)
+        autoencoder.fit_statistics(batches(step).x for step in range(16))
+        return autoencoder
+
+
+@dataclass(frozen=True)
+class LatentRecipe:
+    """Both stages of latent diffusion.
+
+    Args:
+        name: of the model.
+        autoencoder: the first stage; trained in OUT/autoencoder.
+        diffusion: the second stage; trained in OUT/diffusion, in the latent space of the first (its `latent` is
+            replaced).
+        size: pixels a side.
+
+    Source: arXiv 2112.10752, section 3.
+    """
+
+    name: str
+    autoencoder: AutoencoderRecipe
+    diffusion: Recipe
+    size: int = 64
+
+    def second(self, out: str | Path) -> Recipe:
+        """The second stage over the first one's result."""
+        return replace(self.diffusion, latent=_Trained(self.autoencoder, Path(out) / "autoencoder"))
+
+    def run(
+        self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None
+    ) -> Report:
+        """Train both stages in the folder `out`, going on from what it holds; the report is the last one's."""
+        first = self.autoencoder.run(Path(out) / "autoencoder", engine, on_step=on_step)
+        if not first.finished:
+            return first
+        return self.second(out).run(Path(out) / "diffusion", engine, on_step=on_step)
+
+    def model(self, out: str | Path) -> Model:
+        """The trained model, with averaged weights."""
+        return assemble(self.second(out), Path(out) / "diffusion", self.size, self.name)
+
+
+def assemble(recipe: Recipe, out: str | Path, size: int, name: str) -> Model:
+    """The Model that a run folder of a text-conditional recipe has trained, with averaged weights."""
+    task = recipe.trained(out)
+    assert isinstance(task, DenoisingTask)
+    trained = task.denoiser
+    assert isinstance(trained, EncodedDenoiser)
+    autoencoder = recipe.latent().eval()
+    return Model(trained.denoiser, autoencoder, trained.conditioner, size=(size, size), name=name)  # type: ignore[arg-type]
