@@ -95,4 +95,8 @@ class LatentSpec:
                 f"a latent spec has the keys {sorted(known)}; "
                 f"missing {sorted(missing)}, unknown {sorted(set(values) - known)}"
             )
-        return cls(**values)
+        try:
+            numbers = {name: tuple(float(v) for v in values[name]) for name in ("mean", "std")}
+        except (TypeError, ValueError) as error:
+            raise ValueError("mean and std of a latent spec must be lists of numbers, one a channel") from error
+        return cls(**{**values, **numbers})
