@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from mezzotint.nn.conditioner.base import Conditioner
 from mezzotint.nn.conditioner.images import stack_images
 
 
+@runtime_checkable
 class Encodes(Protocol):
     """What is asked of an autoencoder here."""
 
