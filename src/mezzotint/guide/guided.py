@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from mezzotint.core import Condition, Denoiser, Prediction
 __all__ = ["Guide", "GuidedDenoiser"]
 
 
+@runtime_checkable
 class Guide(Protocol):
     """Anything that makes a denoiser of a denoiser."""
 
