@@ -55,7 +55,9 @@ class ArraySource:
         if len(images) == 0:
             raise ValueError("this source holds no image; check its split and its styles")
         if len(captions) != len(images) or (labels is not None and len(labels) != len(images)):
-            raise ValueError(f"{len(images)} images came with {len(captions)} captions or another number of labels")
+            raise ValueError(
+                f"{len(images)} images came with {len(captions)} captions or another number of labels"
+            )
         self.images = images
         self.captions = list(captions)
         self.labels = labels
@@ -82,7 +84,9 @@ class ArraySource:
     ) -> tuple[Float[Tensor, "b 3 h w"], list[str]]:
         """Images in [-1, 1] (float32) and captions of the rows `indices` as they are seen at `step`."""
         rows = [self._row(int(i)) for i in indices]
-        return _to_float(self.images[torch.tensor(rows, dtype=torch.int64)]), [self.caption(i, step, seed) for i in rows]
+        return _to_float(self.images[torch.tensor(rows, dtype=torch.int64)]), [
+            self.caption(i, step, seed) for i in rows
+        ]
 
     def _row(self, index: int) -> int:
         if not -len(self) <= index < len(self):

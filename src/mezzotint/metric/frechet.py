@@ -42,7 +42,10 @@ def frechet_distance(features_a: Float[Tensor, "n d"], features_b: Float[Tensor,
 
 
 def frechet_gaussians(
-    mean_a: Float[Tensor, "d"], cov_a: Float[Tensor, "d d"], mean_b: Float[Tensor, "d"], cov_b: Float[Tensor, "d d"]
+    mean_a: Float[Tensor, "d"],
+    cov_a: Float[Tensor, "d d"],
+    mean_b: Float[Tensor, "d"],
+    cov_b: Float[Tensor, "d d"],
 ) -> float:
     """The same distance of two Gaussians given by mean and covariance (symmetric, positive semi-definite).
 

@@ -27,6 +27,8 @@ def psnr(a: Float[Tensor, "b *s"], b: Float[Tensor, "b *s"], data_range: float =
     if a.shape != b.shape or a.ndim < 2:
         raise ValueError(f"psnr got shapes {tuple(a.shape)} and {tuple(b.shape)}; expected two equal batches")
     if not data_range > 0:
-        raise ValueError(f"psnr got data_range={data_range}; expected a positive number (2 for images in [-1, 1])")
+        raise ValueError(
+            f"psnr got data_range={data_range}; expected a positive number (2 for images in [-1, 1])"
+        )
     error = (a.double() - b.double()).square().flatten(1).mean(1)
     return 10 * torch.log10(data_range**2 / error)

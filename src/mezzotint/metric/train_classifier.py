@@ -54,7 +54,8 @@ def train(
         rows = indices(seed, step, batch, len(source))
         x = augment(source.batch(rows)[0], seed, step).contiguous(memory_format=torch.channels_last)
         losses = [
-            F.cross_entropy(logits, targets[rows, head], label_smoothing=0.1) for head, logits in enumerate(net(x))
+            F.cross_entropy(logits, targets[rows, head], label_smoothing=0.1)
+            for head, logits in enumerate(net(x))
         ]
         optimiser.zero_grad(set_to_none=True)
         torch.stack(losses).mean().backward()
@@ -75,7 +76,10 @@ def evaluate(net: FeatureNet, source: ArraySource, targets: Tensor, seed: int = 
         logits, features = net(x), net.features(x)
         found = retrieval(net.features(augment(few, seed, 0, strength=0.5, flip=False)), net.features(few))
     half = indices(seed, 1, len(x), len(x))
-    hits = {f"accuracy_{i}": float((head.argmax(1) == targets[:, i]).float().mean()) for i, head in enumerate(logits)}
+    hits = {
+        f"accuracy_{i}": float((head.argmax(1) == targets[:, i]).float().mean())
+        for i, head in enumerate(logits)
+    }
     floor = frechet_distance(features[half[: len(x) // 2]], features[half[len(x) // 2 :]])
     return {**hits, **{f"retrieval_top{k}": value for k, value in found.items()}, "frechet_floor": floor}
 
@@ -86,7 +90,9 @@ def save(net: FeatureNet, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(net.config, indent=1) + "\n")
-    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, out / "weights.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in net.state_dict().items()}, out / "weights.safetensors"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -100,7 +106,10 @@ def main(arguments: list[str]) -> int:
     net = train(fit, _targets(fit, names), (len(GROUPS), len(names)), steps=steps)
     minutes = (time.perf_counter() - begun) / 60
     save(net, Path(arguments[0]))
-    scores = {"train": evaluate(net, fit, _targets(fit, names)), "val": evaluate(net, held, _targets(held, names))}
+    scores = {
+        "train": evaluate(net, fit, _targets(fit, names)),
+        "val": evaluate(net, held, _targets(held, names)),
+    }
     report = {"steps": steps, "minutes": round(minutes, 2), "scores": scores}
     (Path(arguments[0]) / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report))
