@@ -100,8 +100,8 @@ def test_explicit_attention_can_be_differentiated_twice(net, draw) -> None:
         (grad,) = torch.autograd.grad(net(at, time, c).square().sum(), at, create_graph=True)
         (second,) = torch.autograd.grad((grad * direction).sum(), at)
         h = 1e-5
-        wanted = (slope(x + h * direction) - slope(x - h * direction)) / (2 * h)
-    assert torch.allclose(second, wanted.detach(), rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+        wanted = ((slope(x + h * direction) - slope(x - h * direction)) / (2 * h)).detach()
+    assert torch.allclose(second, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
 def test_the_same_tap_serves_a_transformer(alive, draw) -> None:
