@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
@@ -14,6 +14,7 @@ from mezzotint.core import Noise, Schedule
 __all__ = ["LogNormalSigma", "LogitNormalTime", "TimeSampling", "UniformTime"]
 
 
+@runtime_checkable
 class TimeSampling(Protocol):
     """A distribution over training times."""
 

@@ -9,7 +9,7 @@ the target's natural space.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ def _r(kind: str, alpha: Tensor, sigma: Tensor) -> Tensor:
     return 1 / (alpha**2 + sigma**2) if kind == "v" else 1 / (alpha + sigma)
 
 
+@runtime_checkable
 class Weighting(Protocol):
     """A weight for each noise level."""
 
