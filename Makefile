@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "Mezzotint needs Python 3.10 or newer; found: $$($(PYTHON) --version 2>&1). Try make PYTHON=python3.11" >&2; exit 1; }
 	@echo "making the environment in $(VENV) (once; a few minutes, most of it PyTorch)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@PIP_CONSTRAINT="$(CURDIR)/constraints.txt" PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
 	  $(BIN)/python -m pip install -e ".[dev,docs,train]"
 	@touch $@
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -34,6 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     mezzotint ...
     True
     """
+    warnings.formatwarning = lambda message, *_: f"mezzotint: warning: {' '.join(str(message).split())}\n"
     try:
         return _dispatch(list(arguments))
     except SystemExit as stop:  # argparse's --help

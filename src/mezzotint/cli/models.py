@@ -52,7 +52,7 @@ def _show(arguments: Sequence[str]) -> int:
 def _shipped() -> dict[str, Path]:
     from mezzotint.model import shipped
 
-    return shipped()
+    return {name: path for name, path in shipped().items() if _is_ours(path)}  # metrics keep networks there too
 
 
 def _found(folder: Path) -> list[Path]:
