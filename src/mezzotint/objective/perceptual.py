@@ -54,7 +54,7 @@ class Perceptual(nn.Module):
         self.features.eval()
         return self
 
-    def forward(self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
+    def forward(self, x: Float[Tensor, "b c h w"], y: Float[Tensor, "..."]) -> Float[Tensor, " b"]:
         """Distance of each pair, at least 0; both images in [-1, 1] and of the same shape."""
         if x.shape != y.shape:
             raise ValueError(f"the images must have one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
@@ -80,9 +80,10 @@ def _unit(f: Tensor) -> Tensor:
 class RandomFeatures(nn.Module):
     """Three scales of fixed random convolutional features: ours; random features, not LPIPS.
 
-    conv3x3 - ReLU at each scale, 2x2 mean pooling between scales; weights N(0, 2 / fan_in) drawn from the
-    seed, so the same seed is the same network everywhere. Needs no download; knows nothing of natural images,
-    but unlike L1 it compares local structure whatever its strength.
+    conv3x3 - ReLU at each scale, 2x2 mean pooling between scales; weights N(0, 2 / fan_in) and biases
+    N(0, 0.01) drawn from the seed, so the same seed is the same network everywhere. The biases keep the features of
+    a grey area away from 0, where their direction would be noise. Needs no download; knows nothing of natural
+    images, but unlike L1 it weighs faint structure like strong structure.
 
     Args:
         in_channels: channels of the images.
@@ -99,7 +100,9 @@ class RandomFeatures(nn.Module):
         noise = Noise([seed])
         for index, (fan, out) in enumerate(zip((in_channels, *channels), channels)):
             weight = noise("random-features", index, (out, fan, 3, 3))[0] * math.sqrt(2.0 / (9 * fan))
+            bias = noise("random-features-bias", index, (out,))[0] * 0.1
             self.register_buffer(f"weight{index}", weight, persistent=False)
+            self.register_buffer(f"bias{index}", bias, persistent=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The feature maps, finest first. The image's sides must be at least 2 ** (scales - 1)."""
@@ -110,6 +113,7 @@ class RandomFeatures(nn.Module):
         for index in range(self.scales):
             if index:
                 x = F.avg_pool2d(x, 2)
-            x = F.relu(F.conv2d(x, self.get_buffer(f"weight{index}").to(x), padding=1))
+            weight, bias = (self.get_buffer(f"{name}{index}").to(x) for name in ("weight", "bias"))
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
             maps.append(x)
         return maps
