@@ -67,7 +67,7 @@ class ConvolutionalAutoencoder(Autoencoder):
         name_sites(self)
 
     @property
-    def last_layer(self) -> nn.Parameter:
+    def last_layer(self) -> Tensor:
         """Weight of the decoder's last convolution, for the adaptive adversarial weight."""
         return self.decoder.conv_out.weight
 
