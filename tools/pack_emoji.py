@@ -39,7 +39,12 @@ def pack(source: Path, target: Path) -> None:
         packed,
         target,
         compression={name: "zstd" for name in COLUMNS[:6]}
-        | {"keywords.list.element": "zstd", "skin_tones.list.element": "zstd", "split": "zstd", "image": "none"},
+        | {
+            "keywords.list.element": "zstd",
+            "skin_tones.list.element": "zstd",
+            "split": "zstd",
+            "image": "none",
+        },
         use_dictionary=[*COLUMNS[:6], "keywords.list.element", "split"],
         write_statistics=False,
     )
@@ -53,7 +58,10 @@ def main(arguments: list[str]) -> int:
     out = Path(arguments[1]) if len(arguments) > 1 else root / "data"
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
-        print(f"no {', '.join(missing)} in {source}: give the folder of the source parquet files", file=sys.stderr)
+        print(
+            f"no {', '.join(missing)} in {source}: give the folder of the source parquet files",
+            file=sys.stderr,
+        )
         return 1
     out.mkdir(parents=True, exist_ok=True)
     for name, packed in FILES.items():

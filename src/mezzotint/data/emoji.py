@@ -121,9 +121,7 @@ def _rows(style: str, split: str) -> list[dict[str, Any]]:
     try:
         table = pq.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} is not a readable Parquet file ({error}): restore it from the repository"
-        ) from error
+        raise ValueError(f"{path} is not a readable Parquet file ({error}): restore it from the repository") from error
     return [row | {"style": style} for row in table if split in ("all", row["split"])]
 
 
@@ -133,9 +131,7 @@ def _decode(blobs: list[bytes], size: int, background: Sequence[float]) -> Tenso
     behind = torch.tensor([255 * value for value in background]).view(1, 3, 1, 1)
     out = torch.empty(len(blobs), 3, size, size, dtype=torch.uint8)
     for start in range(0, len(blobs), 256):  # float copies of a few hundred images only
-        pixels = np.stack(
-            [np.asarray(Image.open(io.BytesIO(b)).convert("RGBA")) for b in blobs[start : start + 256]]
-        )
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(b)).convert("RGBA")) for b in blobs[start : start + 256]])
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
         x = behind + (x[:, 3:] / 255) * (x[:, :3] - behind)
         if _NATIVE % size == 0:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mezzotint.core.noise import fold
 from mezzotint.data.source import ArraySource
@@ -54,7 +53,7 @@ class Scenes(ArraySource):
         ValueError: for a size below 8, a count below 1 or a negative seed.
 
     >>> Scenes(size=16, count=4, seed=1).captions[0]
-    ''
+    'a black checked triangle on a white ground'
     """
 
     def __init__(self, size: int = 32, count: int = 20000, seed: int = 0) -> None:
@@ -72,7 +71,7 @@ class Scenes(ArraySource):
             kinds[part], grounds[part] = _choose(u)
             pixels[part] = _draw(u, grain, kinds[part], grounds[part], size)
         self.attributes, self.grounds = torch.from_numpy(kinds), torch.from_numpy(grounds)
-        captions = [_describe(kind, ground) for kind, ground in zip(kinds, grounds, strict=True)]
+        captions = [_describe(kind, int(ground)) for kind, ground in zip(kinds, grounds, strict=True)]
         super().__init__(torch.from_numpy(pixels), captions, self.attributes[:, 0, 0].clone())
 
 
@@ -106,9 +105,10 @@ def _draw(u: np.ndarray, grain: np.ndarray, kinds: np.ndarray, grounds: np.ndarr
         dy = y - _column(spread * (2 * u[:, first + 2] - 1))
         inside = -_distance(kinds[:, layer, 0], dx, dy, _column(radius)) * (size / 2) + 0.5
         cover = np.clip(inside, 0, 1) * _column(kinds[:, layer, 0] >= 0)
-        colour = _PALETTE[kinds[:, layer, 1]][:, :, None, None] * _texture(
-            kinds[:, layer, 2], u[:, first + 3], u[:, first + 4], size
-        )[:, None]
+        colour = (
+            _PALETTE[kinds[:, layer, 1]][:, :, None, None]
+            * _texture(kinds[:, layer, 2], u[:, first + 3], u[:, first + 4], size)[:, None]
+        )
         image += cover[:, None] * (colour - image)
     image += _GRAIN * grain
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)

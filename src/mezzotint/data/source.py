@@ -49,15 +49,11 @@ class ArraySource:
     ('dark', -1.0)
     """
 
-    def __init__(
-        self, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], labels: Tensor | None = None
-    ) -> None:
+    def __init__(self, images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], labels: Tensor | None = None) -> None:
         if len(images) == 0:
             raise ValueError("this source holds no image; check its split and its styles")
         if len(captions) != len(images) or (labels is not None and len(labels) != len(images)):
-            raise ValueError(
-                f"{len(images)} images came with {len(captions)} captions or another number of labels"
-            )
+            raise ValueError(f"{len(images)} images came with {len(captions)} captions or another number of labels")
         self.images = images
         self.captions = list(captions)
         self.labels = labels

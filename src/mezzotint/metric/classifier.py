@@ -33,9 +33,7 @@ class FeatureNet(nn.Module):
     torch.Size([2, 96])
     """
 
-    def __init__(
-        self, classes: tuple[int, ...] = (10,), width: int = 24, dim: int = 96, size: int = 64
-    ) -> None:
+    def __init__(self, classes: tuple[int, ...] = (10,), width: int = 24, dim: int = 96, size: int = 64) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"classes": list(classes), "width": width, "dim": dim, "size": size}
         self.size, self.dim = size, dim
@@ -57,15 +55,11 @@ class FeatureNet(nn.Module):
             ValueError: for another shape, or values that are not finite.
         """
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 8:
-            raise ValueError(
-                f"features need images (b, 3, h, w) of at least 8x8 pixels; got {tuple(x.shape)}"
-            )
+            raise ValueError(f"features need images (b, 3, h, w) of at least 8x8 pixels; got {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
             raise ValueError("features got an image with NaN or infinite values; look where it was made")
         if x.shape[2:] != (self.size, self.size):
-            x = F.interpolate(
-                x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False
-            )
+            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
         return self.trunk(x).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
@@ -90,9 +84,7 @@ def load_features(folder: str | Path = "emoji-features") -> FeatureNet:
     config, weights = path / "config.json", path / "weights.safetensors"
     for file in (config, weights):
         if not file.is_file():
-            raise ValueError(
-                f"no {file}: give the folder that `python -m mezzotint.metric.train_classifier` wrote"
-            )
+            raise ValueError(f"no {file}: give the folder that `python -m mezzotint.metric.train_classifier` wrote")
     try:
         net = FeatureNet(**json.loads(config.read_text()))
         state = {name: tensor.float() for name, tensor in load_file(weights).items()}

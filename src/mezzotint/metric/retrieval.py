@@ -32,9 +32,7 @@ def ranks(
     [0, 0, 0]
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"features are {tuple(queries.shape)} and {tuple(gallery.shape)}; expected (n, d) and (m, d)"
-        )
+        raise ValueError(f"features are {tuple(queries.shape)} and {tuple(gallery.shape)}; expected (n, d) and (m, d)")
     if targets is None:
         if len(queries) != len(gallery):
             raise ValueError(f"{len(queries)} queries for {len(gallery)} gallery rows: give `targets`")
