@@ -22,7 +22,8 @@ class Interval:
 
     Args:
         guide: what is applied inside.
-        t_low, t_high: 0 <= t_low < t_high <= 1, times (0 = data); for noise levels use schedule.t_of(-log(sigma/alpha)).
+        t_low, t_high: times, 0 <= t_low < t_high <= 1 (0 = data); of a noise level sigma/alpha = s:
+            schedule.t_of(-log(s)).
 
     Raises:
         ValueError: for other bounds.

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class Heun(Sampler):
     """The trapezoidal rule for dy/ds = (y - x0) / s, y = x / alpha, s = sigma / alpha, after an Euler predictor.
 
     With m = D(x), m' = D(predicted x') and h = lambda' - lambda, in the state:
-        x' = (sigma'/sigma) x + alpha' [(1 - e^-h - g) m + g m'],    g = (e^h - 1) / 2.
+        x' = (sigma'/sigma) x + alpha' [(1 - e^-h) m + g (m' - m)],    g = (e^h - 1) / 2.
     From alpha = 0 the variable s is infinite and so is g; that one step is taken in the flow's variable
     tau = sigma / (alpha + sigma), where du/dtau = eps - x0 for u = x / (alpha + sigma) has the same form and
     g = (1 + alpha'/sigma') / 2: still second order, still two evaluations. A step to sigma' = 0 is Euler's, x' = m,
@@ -56,22 +57,23 @@ class Heun(Sampler):
         for node, after in pairwise(nodes):
             hat, keep, spread = self.churn.raised(schedule, node, len(nodes) - 1) if self.churn else (node, 1.0, 0.0)
             first, second = after.alpha * psi0(after.lam - hat.lam), after.alpha * _slope(hat, after)
-            rows.append((keep, spread, after.sigma / hat.sigma, first, first - second, second))
+            rows.append((keep, spread, after.sigma / hat.sigma, first, second))
             calls.append((hat.t, after.t) if after.sigma > 0 else (hat.t,))
-        return Plan(nodes, ("hat_x", "hat_noise", "x", "euler_m0", "m0", "m1"), tuple(rows), tuple(calls))
+        return Plan(nodes, ("hat_x", "hat_noise", "x", "m0", "slope"), tuple(rows), tuple(calls))
 
     def step(
         self, d: Denoiser, state: State, k: int, plan: Plan, c: Condition | None = None, noise: Noise | None = None
     ) -> State:
         """See Sampler.step."""
-        keep, spread, weight, euler, of_m, of_next = plan.rows[k]
+        keep, spread, weight, of_m, slope = plan.rows[k]
         x = churned(state.x, keep, spread, k, noise)
         m = self.predict(d, x, k, plan, c)
-        after = combine((weight, x), (euler, m))
+        after = combine((weight, x), (of_m, m))
         if len(plan.calls[k]) == 1:
             return State(after, k + 1, m)
         m_next = self.predict(d, after, k, plan, c, call=1)
-        return State(combine((weight, x), (of_m, m), (of_next, m_next)), k + 1, m_next)
+        # as a difference, so that nothing large cancels when the two agree
+        return State(torch.add(after, m_next - m, alpha=slope), k + 1, m_next)
 
 
 def _slope(s: Node, t: Node) -> float:

@@ -171,7 +171,7 @@ def _check_start(x: Tensor) -> None:
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"x_T is {kind}; expected a floating-point tensor (batch, ...)")
     if x.ndim < 1 or x.numel() == 0:
-        raise ValueError(f"x_T has shape {tuple(x.shape)}; expected (batch, ...) and nothing empty, as in (4, 3, 64, 64)")
+        raise ValueError(f"x_T has shape {tuple(x.shape)}; expected (batch, ...), nothing empty, as (4, 3, 64, 64)")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x_T holds NaN or infinity; start from finite numbers, for example noise('x_T', 0, shape)")
 
