@@ -60,8 +60,7 @@ def write_checkpoint(root: str | Path, step: int, write: Callable[[Path], None],
             error.errno,
             f"could not write checkpoint {path} ({error.strerror or error}); earlier ones are untouched",
         ) from error
-    for old in list_checkpoints(root)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(root, keep)
     return path
 
 
@@ -138,8 +137,14 @@ def newest_checkpoint(root: str | Path) -> Path | None:
     return None
 
 
-def discard_after(root: str | Path, step: int) -> None:
-    """Remove leftovers of killed writers, and the (damaged) checkpoints later than `step`."""
+def tidy(root: str | Path, step: int, keep: int) -> None:
+    """Finish what killed writers left undone: temporary folders, removals, and what is damaged after `step`.
+
+    Args:
+        root: folder of checkpoints, if there is one.
+        step: that of the newest whole checkpoint; later ones are damaged.
+        keep: how many to keep.
+    """
     root = Path(root)
     if not root.is_dir():
         return
@@ -147,6 +152,12 @@ def discard_after(root: str | Path, step: int) -> None:
     for folder in list_checkpoints(root):
         if step_of(folder) > step:
             shutil.rmtree(folder, ignore_errors=True)
+    _prune(root, keep)
+
+
+def _prune(root: Path, keep: int) -> None:
+    for old in list_checkpoints(root)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _hash(path: Path) -> str:

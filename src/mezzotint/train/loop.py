@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mezzotint.core.noise import Noise, fold
-from mezzotint.train.checkpoint import discard_after, newest_checkpoint, step_of
+from mezzotint.train.checkpoint import newest_checkpoint, step_of, tidy
 from mezzotint.train.engine import Engine, Single
 from mezzotint.train.folder import CHECKPOINTS, LOG, run_folder
 from mezzotint.train.interrupt import Interrupt
@@ -186,7 +186,7 @@ class _Run:
             self.step, self.before = step_of(self.saved), float(facts["seconds"])
             self.metrics = dict(facts["metrics"])
         self.resumed = self.step
-        discard_after(self.root, self.step)
+        tidy(self.root, self.step, pace.keep)
         self.log = JSONLog(out / LOG, self.step)
         self.start = self.looked = self.saved_at = time.monotonic()
         self.samples = 0
