@@ -17,6 +17,18 @@ if os.environ.get("MEZZOTINT_TYPECHECK", "1") != "0":
 
     install_import_hook("mezzotint", "beartype.beartype")
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def unchecked():
+    """Types and shapes are not checked in this test, so that the library's own messages are what a user sees."""
+    from jaxtyping import config
+
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)

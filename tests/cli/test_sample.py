@@ -24,7 +24,7 @@ def names(folder):
 @pytest.fixture
 def sampled(cli, tiny, tmp_path):
     out = tmp_path / "first"
-    status, told, err = cli("sample", "A red  heart!", "--model", tiny, "--count", 3, "--seed", 5, "--out", out)
+    status, _, err = cli("sample", "A red  heart!", "--model", tiny, "--count", 3, "--seed", 5, "--out", out)
     assert (status, err) == (0, "")
     return out
 

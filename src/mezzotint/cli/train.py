@@ -86,13 +86,14 @@ class _Bar:
         self._task = self._bar.add_task(name, total=None, told="")
 
     def __enter__(self) -> _Bar:
-        self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def step(self, progress) -> None:
+        if not self._bar.live.is_started:  # at the first step, so that a refused run leaves one line
+            self._bar.start()
         self._bar.update(self._task, completed=progress.step, total=progress.steps)
         if progress.row is not None:
             told = f"loss {progress.row['loss']:.4g}" if "loss" in progress.row else ""

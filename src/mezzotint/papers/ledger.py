@@ -57,9 +57,6 @@ class LedgerEntry:
     notes: str = ""
 
     def __post_init__(self) -> None:
-        # lists come from JSON; the entry itself is immutable
-        object.__setattr__(self, "seeds", tuple(self.seeds))
-        object.__setattr__(self, "interval", None if self.interval is None else tuple(self.interval))
         for name, allowed in (("direction", Direction), ("verdict", Verdict), ("scale", Scale)):
             if getattr(self, name) not in get_args(allowed):
                 raise ValueError(f"{name} must be one of {get_args(allowed)}, got {getattr(self, name)!r}")
@@ -102,7 +99,8 @@ class LedgerEntry:
                 f"a ledger entry has the fields {sorted(names)}; "
                 f"missing {sorted(names - set(row))}, unknown {sorted(set(row) - names)}"
             )
-        return cls(**row)
+        interval = None if row["interval"] is None else tuple(row["interval"])
+        return cls(**{**row, "seeds": tuple(row["seeds"]), "interval": interval})
 
 
 _STRENGTH = {"contradicted": 0, "not shown": 0, "shown in part": 1, "shown": 2}
