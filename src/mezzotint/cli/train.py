@@ -89,7 +89,8 @@ class _Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def step(self, progress) -> None:
         if not self._bar.live.is_started:  # at the first step, so that a refused run leaves one line
