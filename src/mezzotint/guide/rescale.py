@@ -64,12 +64,16 @@ class _RescaledDenoiser(GuidedDenoiser):
         if self.phi == 0 or guided is plain:
             return guided, plain
         value = getattr(guided, self.of)
-        wanted, own = _std(getattr(plain, self.of)), _std(value)
+        wanted, own = _spread(getattr(plain, self.of)), _spread(value)
         # a constant output has no contrast to correct
         ratio = torch.where(own > 0, wanted / torch.where(own > 0, own, 1.0), 1.0)
         return Prediction(self.of, value * (self.phi * ratio + (1 - self.phi)), x_t, t, self.schedule), plain
 
 
-def _std(x: Tensor) -> Tensor:
-    """Standard deviation of each sample, (b, 1, ...)."""
-    return x.flatten(1).std(1, correction=0).view(-1, *[1] * (x.ndim - 1))
+def _spread(x: Tensor) -> Tensor:
+    """sqrt(n) times the standard deviation of each sample, (b, 1, ...).
+
+    Not torch.std: its last bit depends on the size of the batch.
+    """
+    rows = x.flatten(1)
+    return torch.linalg.vector_norm(rows - rows.mean(1, keepdim=True), dim=1).view(-1, *[1] * (x.ndim - 1))
