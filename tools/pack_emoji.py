@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 FILES = {"emoji_noto_64.parquet": "emoji_noto.parquet", "emoji_fluent3d_64.parquet": "emoji_fluent.parquet"}
 COLUMNS = ("hexcode", "base_hexcode", "emoji", "name", "group", "subgroup", "keywords", "skin_tones", "split")
@@ -35,19 +36,13 @@ def pack(source: Path, target: Path) -> None:
     table = pq.read_table(source, columns=[*COLUMNS, "png"])
     images = [to_webp(png) for png in table.column("png").to_pylist()]
     packed = table.select(list(COLUMNS)).append_column("image", pa.array(images, pa.binary()))
-    pq.write_table(
-        packed,
-        target,
-        compression={name: "zstd" for name in COLUMNS[:6]}
-        | {
-            "keywords.list.element": "zstd",
-            "skin_tones.list.element": "zstd",
-            "split": "zstd",
-            "image": "none",
-        },
-        use_dictionary=[*COLUMNS[:6], "keywords.list.element", "split"],
-        write_statistics=False,
-    )
+    labels = [*COLUMNS[:6], "keywords.list.element", "split"]
+    options: dict[str, Any] = {
+        "compression": dict.fromkeys([*labels, "skin_tones.list.element"], "zstd") | {"image": "none"},
+        "use_dictionary": labels,
+        "write_statistics": False,
+    }
+    pq.write_table(packed, target, **options)
     print(f"{target}: {len(images)} images, {target.stat().st_size / 1e6:.1f} MB")
 
 

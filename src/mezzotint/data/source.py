@@ -64,7 +64,8 @@ class ArraySource:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(3, h, w) of every image."""
-        return tuple(self.images.shape[1:])
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
 
     def __getitem__(self, index: int) -> Example:
         i = self._row(index)

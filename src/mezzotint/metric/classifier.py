@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class FeatureNet(nn.Module):
     torch.Size([2, 96])
     """
 
-    def __init__(self, classes: tuple[int, ...] = (10,), width: int = 24, dim: int = 96, size: int = 64) -> None:
+    def __init__(self, classes: Sequence[int] = (10,), width: int = 24, dim: int = 96, size: int = 64) -> None:
         super().__init__()
         self.config: dict[str, Any] = {"classes": list(classes), "width": width, "dim": dim, "size": size}
         self.size, self.dim = size, dim

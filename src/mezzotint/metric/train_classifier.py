@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ __all__ = ["evaluate", "save", "train"]
 def train(
     source: ArraySource,
     targets: Tensor,
-    classes: tuple[int, ...],
+    classes: Sequence[int],
     *,
     steps: int = 1500,
     batch: int = 64,
