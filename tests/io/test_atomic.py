@@ -73,3 +73,12 @@ def test_what_a_killed_writer_left_is_cleared_and_nothing_else(tmp_path):
     assert len(os.listdir(tmp_path)) == 4
     clear_temporary(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".hidden", "plain"]
+
+
+def test_files_get_the_permissions_of_the_users_umask_whatever_the_writer_gives(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_file(tmp_path / "a") as temporary:
+        temporary.unlink()
+        os.close(os.open(temporary, os.O_CREAT, 0o600))
+    assert (tmp_path / "a").stat().st_mode == plain.stat().st_mode

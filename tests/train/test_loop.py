@@ -175,7 +175,7 @@ def test_a_folder_of_another_run_is_refused_naming_what_differs(pair, tmp_path):
     task, batches = pair()
     settings = dict(steps=1, out=tmp_path / "run", engine=Single("cpu"))
     fit(task, batches, seed=0, identity={"recipe": "a", "lr": 0.1}, **settings)
-    with pytest.raises(ValueError, match=r"run belongs to another run \(lr: 0.1 there, 0.2 now; seed: 0 there, 1 now\)"):
+    with pytest.raises(ValueError, match=r"belongs to another run \(lr: 0.1 there, 0.2 now; seed: 0 there, 1 now\)"):
         fit(task, batches, seed=1, identity={"recipe": "a", "lr": 0.2}, **settings)
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run.json: damaged"):

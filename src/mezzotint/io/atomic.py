@@ -36,7 +36,10 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _sibling(path)
     try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode  # what the user's umask gives; some writers make files private
         yield temporary
+        temporary.chmod(mode)
         sync_file(temporary)
         os.replace(temporary, path)
     except BaseException:

@@ -1,5 +1,6 @@
 """Training: a task, the loop over it, and checkpoints that survive a crash."""
 
+from mezzotint.train.adversarial import AdversarialTask
 from mezzotint.train.autoencoding import AutoencodingTask
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
 from mezzotint.train.denoising import DenoisingTask
@@ -17,6 +18,7 @@ from mezzotint.train.task import Task
 __all__ = [
     "EMA",
     "AdamW",
+    "AdversarialTask",
     "AutoencoderRecipe",
     "AutoencodingTask",
     "Budget",

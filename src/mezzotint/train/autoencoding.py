@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from mezzotint.objective.batch import Batch, Loss
 from mezzotint.train.ema import EMA
 from mezzotint.train.task import frozen_parts
 
-AutoencodingObjective = Callable[[Autoencoder, Batch, Noise], Loss]
+AutoencodingObjective = Callable[[Any, Batch, Noise], Loss]  # Any: the kind of autoencoder it is made for
 
 
 class AutoencodingTask:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from mezzotint.core.condition import Condition
 from mezzotint.train.checkpoint import write_checkpoint
 from mezzotint.train.state import load_task, save_task
 from mezzotint.train.task import Task
@@ -23,10 +24,14 @@ class Engine(Protocol):
     Attributes:
         rank: this process's number; rank 0 writes the log.
         world: how many processes share each step's batch.
+        device: this process's.
     """
 
-    rank: int
-    world: int
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world(self) -> int: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -128,7 +133,7 @@ def _map_tensors(value: Any, move: Callable[[Tensor], Tensor]) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
         return dataclasses.replace(value, **{k: _map_tensors(v, move) for k, v in fields.items()})
-    if hasattr(value, "to"):
+    if isinstance(value, Condition):
         return value.to(move(torch.empty(0)).device)
     if isinstance(value, dict):
         return {k: _map_tensors(v, move) for k, v in value.items()}

@@ -48,7 +48,7 @@ def run_folder(out: str | Path, identity: Mapping[str, Any]) -> Iterator[Path]:
         yield out
 
 
-def _check_owner(out: Path, identity: dict[str, Any]) -> None:
+def _check_owner(out: Path, identity: Mapping[str, Any]) -> None:
     try:
         owner = json.loads((out / RUN).read_text(encoding="utf-8"))
         keys = sorted({*owner, *identity})

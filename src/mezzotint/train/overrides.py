@@ -87,8 +87,11 @@ def _is_config(value: Any) -> bool:
 
 
 def _types(config: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(type(config))
-    return {f.name: hints[f.name] for f in dataclasses.fields(config) if f.init}
+    try:
+        hints = typing.get_type_hints(type(config))
+    except NameError:  # a class whose annotations are imported for the checker alone: its parts, not its leaves
+        hints = {}
+    return {f.name: hints.get(f.name, object) for f in dataclasses.fields(config) if f.init}
 
 
 def _replace(config: Any, path: list[str], key: str, text: str) -> Any:

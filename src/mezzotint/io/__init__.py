@@ -1,0 +1,1 @@
+"""Weights and model folders on disk: safe to read, written whole or not at all."""
