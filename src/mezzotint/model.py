@@ -87,7 +87,7 @@ class Model(nn.Module):
                 asks for nothing in particular.
             count: images a prompt; by default as many as the seeds allow, or 1.
             steps: sampling steps; the model's default if None.
-            sampler: a name (see `mezzotint.sample.names`) or a Sampler.
+            sampler: a name (see `mezzotint.sample.names.NAMED`) or a Sampler.
             guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance.
             seeds: one a image; 0, 1, 2, ... if None. Image i depends on its seed alone.
             size: pixels, a number or (height, width), multiples of `multiple`; the training size if None.
@@ -196,9 +196,9 @@ def _seeds(prompts: int, count: int | None, seeds: Sequence[int] | None) -> tupl
 def _sampler(sampler: str | Sampler) -> Any:
     if not isinstance(sampler, str):
         return sampler
-    from mezzotint.sample.names import sampler as by_name
+    from mezzotint.sample.names import sampler_named
 
-    return by_name(sampler)
+    return sampler_named(sampler)
 
 
 def shipped() -> dict[str, Path]:

@@ -81,28 +81,31 @@ class RandomFeatures(nn.Module):
     """Three scales of fixed random convolutional features: ours; random features, not LPIPS.
 
     conv3x3 - ReLU at each scale, 2x2 mean pooling between scales; weights N(0, 2 / fan_in) and biases
-    N(0, 0.01) drawn from the seed, so the same seed is the same network everywhere. The biases keep the features of
-    a grey area away from 0, where their direction would be noise. Needs no download; knows nothing of natural
+    N(0, bias^2) drawn from the seed, so the same seed is the same network everywhere. The biases keep the features
+    of a grey area away from 0, where their direction would be noise. Needs no download; knows nothing of natural
     images, but unlike L1 it weighs faint structure like strong structure.
 
     Args:
         in_channels: channels of the images.
         channels: width of each scale; small, since it runs in training on a CPU.
         seed: names the network.
+        bias: standard deviation of the biases; 0 for none.
     """
 
     label = "ours; random features, not LPIPS"
 
-    def __init__(self, in_channels: int = 3, channels: Sequence[int] = (8, 16, 32), seed: int = 0) -> None:
+    def __init__(
+        self, in_channels: int = 3, channels: Sequence[int] = (8, 16, 32), seed: int = 0, bias: float = 0.1
+    ) -> None:
         super().__init__()
-        self.config = {"in_channels": in_channels, "channels": list(channels), "seed": seed}
+        self.config = {"in_channels": in_channels, "channels": list(channels), "seed": seed, "bias": bias}
         self.scales = len(channels)
         noise = Noise([seed])
         for index, (fan, out) in enumerate(zip((in_channels, *channels), channels)):
             weight = noise("random-features", index, (out, fan, 3, 3))[0] * math.sqrt(2.0 / (9 * fan))
-            bias = noise("random-features-bias", index, (out,))[0] * 0.1
+            offset = noise("random-features-bias", index, (out,))[0] * bias
             self.register_buffer(f"weight{index}", weight, persistent=False)
-            self.register_buffer(f"bias{index}", bias, persistent=False)
+            self.register_buffer(f"bias{index}", offset, persistent=False)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The feature maps, finest first. The image's sides must be at least 2 ** (scales - 1)."""
