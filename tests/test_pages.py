@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SKETCHES = ["design"]  # signatures and an outline of types, not programs
 BLOCK = re.compile(r"(?P<mark><!-- run -->\n)?^```(?P<kind>python|sh)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -31,7 +32,9 @@ def needs_model(code: str) -> None:
             pytest.skip(f"this copy ships no model {name or 'emoji'!r}")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p, "python") and p.stem not in SKETCHES], ids=lambda page: page.stem
+)
 def test_python_blocks(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     codes = [code for code, _ in blocks(page, "python")]
