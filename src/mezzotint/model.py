@@ -205,7 +205,7 @@ def shipped() -> dict[str, Path]:
     """Name -> folder of the models that travel with the package."""
     if not WEIGHTS.is_dir():
         return {}
-    return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/config.json"))}
+    return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/denoiser.safetensors"))}
 
 
 def load(name: str | Path, device: torch.device | str | None = None) -> Model:

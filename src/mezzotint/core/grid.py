@@ -1,4 +1,4 @@
-"""Time grids: (schedule, steps) -> (steps + 1,) float64 times on the CPU, strictly falling from 1 (noise) to 0 (data)."""
+"""Time grids: (schedule, steps) -> (steps + 1,) float64 times on the CPU, falling from 1 (noise) to 0 (data)."""
 
 from __future__ import annotations
 

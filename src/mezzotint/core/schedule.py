@@ -302,5 +302,3 @@ class Shifted:
     def t_of(self, lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The time at which half_log_snr equals lam."""
         return self.base.t_of(_real(lam) + math.log(self.shift))
-
-

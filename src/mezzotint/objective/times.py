@@ -45,7 +45,8 @@ class LogitNormalTime:
 
     Source: arXiv 2403.03206, equation 19.
 
-    >>> bool((LogitNormalTime()(Noise([0, 1]), None) < 1).all())
+    >>> from mezzotint.core import Flow
+    >>> bool((LogitNormalTime()(Noise([0, 1]), Flow()) < 1).all())
     True
     """
 

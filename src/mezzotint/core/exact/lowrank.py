@@ -56,7 +56,9 @@ class LowRankMixture(Distribution):
         self.weights = checked_weights(weights, k, "LowRankMixture")
         self.scales = torch.ones(k, d, dtype=torch.float64) if scales is None else torch.as_tensor(scales).double()
         if self.scales.shape != (k, d) or not bool((self.scales > 0).all()):
-            raise ValueError(f"LowRankMixture got scales of shape {tuple(self.scales.shape)}; expected {(k, d)}, all > 0")
+            raise ValueError(
+                f"LowRankMixture got scales of shape {tuple(self.scales.shape)}; expected {(k, d)}, all > 0"
+            )
         self.shape = (n,) if shape is None else tuple(shape)
         if self.size != n:
             raise ValueError(f"LowRankMixture got shape {self.shape} for bases of {n} rows; expected {n} elements")
@@ -94,7 +96,9 @@ class LowRankMixture(Distribution):
             ValueError: at sigma = 0, where the distribution has no density.
         """
         if not sigma > 0:
-            raise ValueError(f"LowRankMixture.log_prob got sigma={sigma}; off its subspaces the density needs sigma > 0")
+            raise ValueError(
+                f"LowRankMixture.log_prob got sigma={sigma}; off its subspaces the density needs sigma > 0"
+            )
         flat = self.flat(x)
         a, s = (torch.full((len(flat), 1), q, dtype=torch.float64) for q in (alpha, sigma))
         return self._log_joint(flat, self._project(flat), a, s).logsumexp(-1)

@@ -109,5 +109,7 @@ class Empirical(GaussianMixture):
             ValueError: at sigma = 0, where a finite data set has no density.
         """
         if not sigma > 0:
-            raise ValueError(f"Empirical.log_prob got sigma={sigma}; a finite data set has a density only for sigma > 0")
+            raise ValueError(
+                f"Empirical.log_prob got sigma={sigma}; a finite data set has a density only for sigma > 0"
+            )
         return super().log_prob(x, alpha, sigma)

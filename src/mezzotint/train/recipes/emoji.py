@@ -23,7 +23,9 @@ def emoji_autoencoder() -> AutoencoderRecipe:
         name="emoji-autoencoder",
         data=EmojiImages(size=64),
         autoencoder=_autoencoder,
-        objective=PlainAutoencode(kl_weight=3e-3, perceptual=Perceptual(RandomFeatures(bias=0.0)), perceptual_weight=0.1),
+        objective=PlainAutoencode(
+            kl_weight=3e-3, perceptual=Perceptual(RandomFeatures(bias=0.0)), perceptual_weight=0.1
+        ),
         optimiser=AdamW(lr=2e-3, betas=(0.9, 0.99), schedule="cosine", warmup=100),
         budget=Budget(steps=9000, batch=16),
         seed=0,
