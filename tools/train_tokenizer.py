@@ -43,7 +43,7 @@ def build(paths: tuple[Path, ...] = DATA) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make the vocabulary of the emoji text encoder.")
     parser.add_argument("--data", type=Path, nargs="+", default=DATA, help="Parquet files with name, keywords, split")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()

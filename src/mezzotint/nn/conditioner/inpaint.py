@@ -111,13 +111,13 @@ def hide(image: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"]) -> Flo
 
 
 def paste(
-    image: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], mask: Float[Tensor, "#b 1 h w"]
+    image: Float[Tensor, "b c h w"], output: Float[Tensor, "..."], mask: Float[Tensor, "#b 1 h w"]
 ) -> Float[Tensor, "b c h w"]:
     """The output in the hole, the image elsewhere, bit for bit: (1 - m) image + m output.
 
     Args:
         image: The known images.
-        output: What was sampled.
+        output: What was sampled, of the same shape.
         mask: 1 in the hole, 0 elsewhere.
 
     Returns:

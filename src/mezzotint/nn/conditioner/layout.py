@@ -16,7 +16,7 @@ from mezzotint.nn.conditioner.base import Conditioner
 from mezzotint.nn.conditioner.encoder import MaskedPool, TokenEncoder
 from mezzotint.nn.conditioner.label import class_index
 
-Rectangle = tuple[float, float, float, float]
+Number = float | int
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Layout:
     ((0.0, 0.0, 0.5, 0.5, 7),)
     """
 
-    boxes: Sequence[tuple[float, float, float, float, int]] = ()
-    crop: Rectangle = (0.0, 0.0, 1.0, 1.0)
+    boxes: Sequence[Sequence[Number]] = ()
+    crop: Sequence[Number] = (0.0, 0.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", tuple(tuple(box) for box in self.boxes))
@@ -52,7 +52,7 @@ class Layout:
                     "divide pixel coordinates by the image size"
                 )
 
-    def cropped(self, left: float, top: float, right: float, bottom: float) -> Layout:
+    def cropped(self, left: Number, top: Number, right: Number, bottom: Number) -> Layout:
         """The layout of a window of this image: boxes clipped to it, those outside dropped, crop updated.
 
         Args:
@@ -156,7 +156,7 @@ class LayoutConditioner(Conditioner):
         text = self.encoder(tokens, mask)
         return {"text": text, "text_mask": mask, "pooled": self.pool(text, mask)}
 
-    def _place(self, x: float, y: float) -> int:
+    def _place(self, x: Number, y: Number) -> int:
         last = self.sections - 1
         return round(y * last) * self.sections + round(x * last)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, pairwise
 
 PAD, UNKNOWN, START = 0, 1, 2
@@ -50,6 +51,7 @@ def words(text: str) -> list[str]:
     return [word for word in found if word not in ARTICLES] or found
 
 
+@lru_cache(4096)
 def _spaced(ch: str) -> str:
     if ch in _APOSTROPHES:
         return ""
@@ -202,7 +204,6 @@ def _merges(counts: Iterable[str]) -> Iterator[str]:
             for pair in pairwise(split[i]):
                 pairs[pair] += 1
                 where[pair].add(i)
-        pairs = +pairs
 
 
 def _merge(symbols: list[str], pair: tuple[str, str]) -> list[str]:
