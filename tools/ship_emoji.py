@@ -20,7 +20,7 @@ from mezzotint.metric import frechet_distance, load_features, psnr, retrieval, w
 from mezzotint.model import WEIGHTS, load
 from mezzotint.train import Recipe, read_log
 from mezzotint.train.recipes import RECIPES
-from mezzotint.train.staged import LatentRecipe, assemble
+from mezzotint.train.staged import LatentRecipe, trained_model
 
 GUIDANCES = (1.0, 2.0, 3.0, 5.0)
 GRID = (
@@ -39,13 +39,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     told = parser.parse_args()
     recipe = RECIPES[told.name]()
-    if isinstance(recipe, LatentRecipe):
-        model, size = recipe.model(told.run), recipe.size
-        minutes = {part: _minutes(told.run / part) for part in ("autoencoder", "diffusion")}
-    else:
-        assert isinstance(recipe, Recipe)
-        size = recipe.data.size  # type: ignore[union-attr]
-        model, minutes = assemble(recipe, told.run, size, told.name), {"diffusion": _minutes(told.run)}
+    minutes = (
+        {"diffusion": _minutes(told.run)}
+        if isinstance(recipe, Recipe)
+        else {part: _minutes(told.run / part) for part in ("autoencoder", "diffusion")}
+    )
+    model = trained_model(recipe, told.run)
+    assert model is not None
+    size = model.size[0]
     out = WEIGHTS / told.name
     model.save(out, torch.float16)
     model = load(out)  # what is measured is what is shipped

@@ -29,12 +29,14 @@ def main(arguments: Sequence[str]) -> int:
 def _train(told) -> int:
     from mezzotint.train.__main__ import find_recipe
     from mezzotint.train.engine import Single
-    from mezzotint.train.overrides import describe, with_overrides
+    from mezzotint.train.overrides import describe, leaves, with_overrides
+    from mezzotint.train.staged import trained_model
 
     overrides = _pairs(told.settings)
-    if told.seed is not None:
-        overrides["seed"] = str(told.seed)
-    recipe = with_overrides(find_recipe(told.recipe), overrides)
+    recipe = find_recipe(told.recipe)
+    if told.seed is not None:  # a recipe of several stages has a seed in each
+        overrides |= {leaf: str(told.seed) for leaf in leaves(recipe) if leaf.split(".")[-1] == "seed"}
+    recipe = with_overrides(recipe, overrides)
     if told.show:
         settings = describe(recipe)
         if told.json:
@@ -43,7 +45,7 @@ def _train(told) -> int:
             print("\n".join(f"{key} = {value}" for key, value in settings.items()))
         return 0
     out = told.out or Path("runs") / told.recipe.replace(":", ".")
-    holds = (out / "run.json").exists()
+    holds = recipe.holds(out)
     if holds and not told.resume:
         raise ValueError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
     if told.resume and not holds:
@@ -51,11 +53,15 @@ def _train(told) -> int:
     engine = Single(find_device(told.device), threads=told.threads)
     with _Bar(recipe.name, quiet=told.json) as bar:
         report = recipe.run(out, engine, on_step=bar.step)
+    model = trained_model(recipe, out) if report.finished else None
+    saved = None if model is None else str(model.save(out / "model"))
     if told.json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "model": saved})
     else:
         how = "finished" if report.finished else f"{report.ended}; `--resume` goes on"
         print(f"{how}: step {report.step} of {report.steps}, {report.seconds:.0f} s, checkpoint {report.checkpoint}")
+        if saved:
+            print(f"the model: mezzotint sample PROMPT --model {saved}")
     return 2 if report.ended.startswith("SIG") else 0
 
 

@@ -50,10 +50,7 @@ def write_checkpoint(root: str | Path, step: int, write: Callable[[Path], None],
             files = sorted(p for p in folder.rglob("*") if p.is_file())
             for file in files:
                 sync_file(file)
-            entries = {
-                f.relative_to(folder).as_posix(): {"bytes": f.stat().st_size, "sha256": _hash(f)}
-                for f in files
-            }
+            entries = {f.relative_to(folder).as_posix(): {"bytes": f.stat().st_size, "sha256": _hash(f)} for f in files}
             write_text(folder / MANIFEST, json.dumps({"format": 1, "step": step, "files": entries}, indent=1))
     except OSError as error:
         raise OSError(
@@ -85,9 +82,7 @@ def verify(folder: str | Path) -> None:
         if not file.is_file():
             raise CheckpointError(f"{file}: missing, but its manifest lists it")
         if file.stat().st_size != size:
-            raise CheckpointError(
-                f"{file}: {file.stat().st_size} bytes, but its manifest says {size}; truncated?"
-            )
+            raise CheckpointError(f"{file}: {file.stat().st_size} bytes, but its manifest says {size}; truncated?")
         if _hash(file) != digest:
             raise CheckpointError(f"{file}: damaged; its SHA-256 is not the manifest's")
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}

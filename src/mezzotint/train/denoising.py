@@ -44,9 +44,7 @@ class DenoisingTask:
         self._parameters = [p for p in denoiser.parameters() if p.requires_grad]
         if not self._parameters:
             raise ValueError("the denoiser has no parameter that requires a gradient; nothing to train")
-        adamw = torch.optim.AdamW(
-            self._parameters, lr=lr, betas=betas, weight_decay=weight_decay, foreach=True
-        )
+        adamw = torch.optim.AdamW(self._parameters, lr=lr, betas=betas, weight_decay=weight_decay, foreach=True)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"denoiser": adamw}
         self.ema = {} if ema is None else {"denoiser": EMA(denoiser, ema)}
 

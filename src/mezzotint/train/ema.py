@@ -43,19 +43,14 @@ class EMA:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages = list(self.averages.values())
-        live = [
-            p if p.dtype == a.dtype else p.to(a.dtype)
-            for p, a in zip(self._live.values(), averages, strict=True)
-        ]
+        live = [p if p.dtype == a.dtype else p.to(a.dtype) for p, a in zip(self._live.values(), averages, strict=True)]
         torch._foreach_lerp_(averages, live, 1.0 - decay)
 
     @torch.no_grad()
     def align(self) -> None:
         """Put the averages on the devices and in the memory formats of the module's parameters."""
         for name, p in self._live.items():
-            self.averages[name] = torch.empty_like(p, dtype=self.averages[name].dtype).copy_(
-                self.averages[name]
-            )
+            self.averages[name] = torch.empty_like(p, dtype=self.averages[name].dtype).copy_(self.averages[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the module's whole state with the averaged parameters in place: what to save as weights."""

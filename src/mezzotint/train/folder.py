@@ -53,14 +53,8 @@ def _check_owner(out: Path, identity: Mapping[str, Any]) -> None:
         owner = json.loads((out / RUN).read_text(encoding="utf-8"))
         keys = sorted({*owner, *identity})
     except (OSError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"{out / RUN}: damaged ({error}); cannot tell which run this folder belongs to"
-        ) from error
-    differ = [
-        f"{k}: {owner.get(k)!r} there, {identity.get(k)!r} now"
-        for k in keys
-        if owner.get(k) != identity.get(k)
-    ]
+        raise ValueError(f"{out / RUN}: damaged ({error}); cannot tell which run this folder belongs to") from error
+    differ = [f"{k}: {owner.get(k)!r} there, {identity.get(k)!r} now" for k in keys if owner.get(k) != identity.get(k)]
     if differ:
         more = f"; and {len(differ) - 5} more" if len(differ) > 5 else ""
         raise ValueError(
@@ -75,12 +69,8 @@ def _hold(lock: Any, out: Path) -> None:
     except ImportError:  # Windows: no lock, as before
         return
     try:
-        fcntl.lockf(
-            lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # not inherited by worker processes; dies with this one
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by worker processes; dies with this one
     except BlockingIOError as error:
-        raise ValueError(
-            f"another process is training in {out}; wait for it, or choose another folder"
-        ) from error
+        raise ValueError(f"another process is training in {out}; wait for it, or choose another folder") from error
     except OSError:  # a file system without locks
         return

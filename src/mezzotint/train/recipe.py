@@ -44,6 +44,7 @@ from mezzotint.objective.batch import Batch, Objective
 from mezzotint.train.autoencoding import AutoencodingObjective, AutoencodingTask
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
+from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.overrides import describe
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
@@ -109,9 +110,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
-            raise ValueError(
-                f"steps and batch must be at least 1, got steps={self.steps}, batch={self.batch}"
-            )
+            raise ValueError(f"steps and batch must be at least 1, got steps={self.steps}, batch={self.batch}")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive (or none), got {self.minutes}")
 
@@ -146,9 +145,7 @@ class Runnable(ABC):
             told["budget.steps"] = self.budget.steps
         return told
 
-    def run(
-        self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None
-    ) -> Report:
+    def run(self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None) -> Report:
         """Train in the folder `out`, going on from what it holds.
 
         Args:
@@ -173,6 +170,10 @@ class Runnable(ABC):
             identity=self.identity(),
             on_step=on_step,
         )
+
+    def holds(self, out: str | Path) -> bool:
+        """Whether the folder holds a run to go on with."""
+        return (Path(out) / RUN).is_file()
 
     def trained(self, out: str | Path, *, averaged: bool = True) -> Task:
         """Build the task and fill it from a run folder's newest checkpoint, on the CPU.
@@ -245,7 +246,5 @@ class AutoencoderRecipe(Runnable):
     def build(self) -> tuple[AutoencodingTask, Batches]:
         """Build the autoencoder's task and the batches of images."""
         o = self.optimiser
-        task = AutoencodingTask(
-            self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema
-        )
+        task = AutoencodingTask(self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema)
         return task, self.data(self.budget.batch, self.seed)

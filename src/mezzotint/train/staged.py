@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mezzotint.core import EncodedDenoiser
+from mezzotint.core import EncodedDenoiser, NetworkDenoiser
 from mezzotint.latent import Autoencoder
 from mezzotint.model import Model
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.loop import Progress, Report
-from mezzotint.train.recipe import AutoencoderRecipe, Recipe
+from mezzotint.train.recipe import AutoencoderRecipe, Recipe, Runnable
 
-__all__ = ["LatentRecipe", "assemble"]
+__all__ = ["LatentRecipe", "assemble", "trained_model"]
 
 
 class _Trained:
@@ -53,14 +53,16 @@ class LatentRecipe:
         """The second stage over the first one's result."""
         return replace(self.diffusion, latent=_Trained(self.autoencoder, Path(out) / "autoencoder"))
 
-    def run(
-        self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None
-    ) -> Report:
+    def run(self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None) -> Report:
         """Train both stages in the folder `out`, going on from what it holds; the report is the last one's."""
         first = self.autoencoder.run(Path(out) / "autoencoder", engine, on_step=on_step)
         if not first.finished:
             return first
         return self.second(out).run(Path(out) / "diffusion", engine, on_step=on_step)
+
+    def holds(self, out: str | Path) -> bool:
+        """Whether the folder holds a run of this recipe to go on with."""
+        return self.autoencoder.holds(Path(out) / "autoencoder")
 
     def model(self, out: str | Path) -> Model:
         """The trained model, with averaged weights."""
@@ -68,10 +70,33 @@ class LatentRecipe:
 
 
 def assemble(recipe: Recipe, out: str | Path, size: int, name: str) -> Model:
-    """The Model that a run folder of a text-conditional recipe has trained, with averaged weights."""
+    """The Model that a run folder of a recipe has trained, with averaged weights.
+
+    Args:
+        recipe: whose denoiser is a network denoiser, with or without a jointly trained conditioner.
+        out: its run's folder.
+        size: pixels a side.
+        name: of the model.
+
+    Raises:
+        ValueError: for another kind of denoiser, or a folder without a run.
+    """
     task = recipe.trained(out)
     assert isinstance(task, DenoisingTask)
-    trained = task.denoiser
-    assert isinstance(trained, EncodedDenoiser)
+    denoiser, conditioner = task.denoiser, None
+    if isinstance(denoiser, EncodedDenoiser):
+        denoiser, conditioner = denoiser.denoiser, denoiser.conditioner
+    if not isinstance(denoiser, NetworkDenoiser):
+        raise ValueError(f"recipe {name} trains a {type(denoiser).__name__}; a model folder holds network denoisers")
     autoencoder = recipe.latent().eval()
-    return Model(trained.denoiser, autoencoder, trained.conditioner, size=(size, size), name=name)  # type: ignore[arg-type]
+    return Model(denoiser, autoencoder, conditioner, size=(size, size), name=name)  # type: ignore[arg-type]
+
+
+def trained_model(recipe: Runnable | LatentRecipe, out: str | Path) -> Model | None:
+    """What a finished run can be used as: a Model, or None for one that trained an autoencoder alone."""
+    if isinstance(recipe, LatentRecipe):
+        return recipe.model(out)
+    size = getattr(getattr(recipe, "data", None), "size", None)
+    if not isinstance(recipe, Recipe) or size is None:
+        return None
+    return assemble(recipe, out, size, recipe.name)

@@ -119,7 +119,5 @@ def _parameter_names(modules: nn.Module) -> dict[int, str]:
 
 def _name_of(parameter: Tensor, names: dict[int, str]) -> str:
     if id(parameter) not in names:
-        raise ValueError(
-            "an optimiser trains a parameter that is in none of the task's modules; add its module"
-        )
+        raise ValueError("an optimiser trains a parameter that is in none of the task's modules; add its module")
     return names[id(parameter)]
