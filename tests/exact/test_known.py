@@ -35,6 +35,26 @@ KNOWN = {
 }
 
 
+def _of_parts(weights, means, covs):
+    """Covariance of a mixture: mean of the covariances plus covariance of the means."""
+    w, means, covs = (torch.as_tensor(v, dtype=D) for v in (weights, means, covs))
+    apart = means - w @ means
+    return torch.einsum("k,kij->ij", w, covs) + torch.einsum("k,ki,kj->ij", w, apart, apart)
+
+
+COVARIANCE = {
+    "gaussian": A,
+    "diagonal": torch.diag(torch.tensor([0.25, 0.0], dtype=D)),
+    "mixture": _of_parts(
+        MIXTURE.weights, MIXTURE.means, torch.stack([s**2 * torch.eye(2, dtype=D) for s in MIXTURE.stds])
+    ),
+    "low-rank": _of_parts(
+        LOW.weights, torch.zeros(2, 4), torch.stack([u @ torch.diag(s**2) @ u.T for u, s in zip(BASES, LOW.scales)])
+    ),
+    "empirical": _of_parts(torch.full((7,), 1 / 7, dtype=D), DATA, torch.zeros(7, 3, 3)),
+}
+
+
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("schedule", [VP(), Flow(), VE(0.05, 5.0), Cosine()], ids=["vp", "flow", "ve", "cosine"])
 def test_posterior_mean_is_the_brute_force_one(name, schedule):
@@ -83,6 +103,10 @@ def test_samples_have_the_moments_of_the_distribution(name):
     mean = known.posterior_mean(torch.zeros(1, known.size, dtype=D), a, s, None)[0]  # no information: the mean
     spread = x.std(0) / 4000**0.5
     assert bool(((x.mean(0) - mean).abs() <= 5 * spread + 1e-9).all())
+    centred = x - x.mean(0)
+    product = centred[:, :, None] * centred[:, None, :]
+    error = product.std(0) / 4000**0.5
+    assert bool(((product.mean(0) - COVARIANCE[name]).abs() <= 5 * error + 1e-3).all())
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -94,6 +118,16 @@ def test_no_noise_returns_the_data_and_ends_are_finite(name):
         assert torch.equal(clean, x)
         noisy = known.denoiser(schedule)(x, torch.ones(2, dtype=D)).x0
         assert bool(torch.isfinite(noisy).all())
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_denoiser_works_where_x_t_is_and_reads_nothing_back(name):
+    """On another device than the distribution's; the meta device refuses both a mix of devices and a read-back."""
+    known = KNOWN[name]
+    c = Condition({"label": torch.zeros(2, dtype=torch.long)}).to("meta")
+    x, t = torch.zeros(2, *known.shape, device="meta"), torch.full((2,), 0.5, device="meta")
+    x0 = known.denoiser(VP())(x, t, c).x0
+    assert x0.device.type == "meta" and x0.shape == x.shape
 
 
 def test_labels_choose_a_component_and_the_null_label_means_all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 
@@ -21,7 +22,8 @@ __all__ = ["Distribution", "ExactDenoiser"]
 class Distribution(ABC):
     """A distribution over x of shape (*s) whose posterior mean E[x | alpha x + sigma eps = x_t] is known.
 
-    All arithmetic is float64, row by row: row i of a batch is the same as row i alone, bit for bit.
+    All arithmetic is float64, row by row: row i of a batch is the same as row i alone, bit for bit. A distribution
+    lives on the CPU; its denoiser works wherever x_t is.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,14 @@ class Distribution(ABC):
         """The exact denoiser of this distribution under a schedule."""
         return ExactDenoiser(self, schedule)
 
+    def on(self, device: torch.device) -> Distribution:
+        """The same distribution with its tensors on a device."""
+        moved = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(moved, name, value.to(device))
+        return moved
+
     def flat(self, x: Tensor) -> Tensor:
         """(b, *s) -> (b, n) float64.
 
@@ -67,14 +77,18 @@ class ExactDenoiser(Denoiser):
     def __init__(self, distribution: Distribution, schedule: Schedule) -> None:
         super().__init__(schedule)
         self.distribution = distribution
+        self._on = {torch.device("cpu"): distribution}
 
     def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
         """See Denoiser.forward."""
-        x = self.distribution.flat(x_t)
+        if x_t.device not in self._on:
+            self._on[x_t.device] = self.distribution.on(x_t.device)
+        here = self._on[x_t.device]
+        x = here.flat(x_t)
         wide = t.to(torch.float64)
         alpha, sigma = self.schedule.alpha(wide).view(-1, 1), self.schedule.sigma(wide).view(-1, 1)
         noisy = sigma > 0
-        mean = self.distribution.posterior_mean(x, alpha, torch.where(noisy, sigma, 1.0), c)
+        mean = here.posterior_mean(x, alpha, torch.where(noisy, sigma, 1.0), c)
         clean = x / torch.where(noisy, 1.0, alpha)
         x0 = torch.where(noisy, mean, clean).reshape(x_t.shape)
         return Prediction("x0", x0.to(torch.promote_types(x_t.dtype, torch.float32)), x_t, t, self.schedule)

@@ -52,16 +52,22 @@ class GaussianMixture(Distribution):
         logs = self.weights.log()
         if c is None or "label" not in c:
             return logs.expand(batch, -1)
-        label, k = c["label"].to("cpu"), len(self.weights)
-        if label.shape != (batch,) or bool(((label < 0) | (label > k)).any()):
-            raise ValueError(f"label {label.tolist()}; expected ({batch},) components in 0..{k - 1}, or {k} for all")
-        apart = torch.arange(k) != label[:, None]
+        label, k = c["label"].to(logs.device), len(self.weights)
+        # the range is looked at on the CPU only: elsewhere it would wait for the device
+        outside = label.device.type == "cpu" and bool(((label < 0) | (label > k)).any())
+        if label.shape != (batch,) or outside:
+            raise ValueError(
+                f"label {label.tolist() if outside else tuple(label.shape)}; expected ({batch},) components "
+                f"in 0..{k - 1}, or {k} for all"
+            )
+        apart = torch.arange(k, device=logs.device) != label[:, None]
         return logs.masked_fill(apart & (label[:, None] < k), -math.inf)
 
     def _joint(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float, log_weights: Tensor) -> Tensor:
         """log w_k + log N(x; alpha m_k, var_k), (b, k)."""
         var = alpha**2 * self.stds**2 + sigma**2
-        offset = x[:, None, :] - torch.as_tensor(alpha, dtype=torch.float64).view(-1, 1, 1) * self.means
+        scale = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).view(-1, 1, 1)
+        offset = x[:, None, :] - scale * self.means
         logs = -0.5 * ((offset**2).sum(-1) / var + self.size * (var.log() + math.log(2 * math.pi)))
         return log_weights + logs
 
