@@ -46,6 +46,15 @@ def test_ends_are_exact(schedule):
 
 
 @every
+def test_t_of_stays_in_the_unit_interval(schedule):
+    """A level noisier than the schedule reaches is its noisiest one, at the exact end 1; -inf is no NaN."""
+    for dtype in (torch.float32, torch.float64):
+        lam = torch.tensor([-math.inf, -1e4, -200.0], dtype=dtype)
+        assert torch.allclose(schedule.t_of(lam), torch.ones(3, dtype=dtype), rtol=0, atol=1e-6)
+        assert float(schedule.t_of(lam).max()) <= 1
+
+
+@every
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_t_of_inverts_half_log_snr(schedule, dtype, tolerance):
     t = TIMES.to(dtype)

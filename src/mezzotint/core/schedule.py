@@ -36,7 +36,9 @@ class Schedule(Protocol):
 
     def half_log_snr(self, t: Tensor) -> Tensor: ...
 
-    def t_of(self, lam: Tensor) -> Tensor: ...
+    def t_of(self, lam: Tensor) -> Tensor:
+        """The time at which half_log_snr equals lam; 1 for a lam below half_log_snr(1)."""
+        ...
 
 
 def _real(t: Tensor | float) -> Tensor:
@@ -101,8 +103,9 @@ class VP:
     def t_of(self, lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The time at which half_log_snr equals lam."""
         span = self.beta_max - self.beta_min
-        q = 2 * span * softplus(-2 * _real(lam), threshold=50)
-        return q / (((self.beta_min**2 + q).sqrt() + self.beta_min) * span)
+        # q at t = 1 is its greatest value; lambda = -inf would otherwise give inf / inf
+        q = (2 * span * softplus(-2 * _real(lam), threshold=50)).clamp(max=self.beta_max**2 - self.beta_min**2)
+        return (q / (((self.beta_min**2 + q).sqrt() + self.beta_min) * span)).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class VE:
     def t_of(self, lam: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """The time at which half_log_snr equals lam."""
         # log(1 + (sigma/sigma_min)^2) as a softplus: no overflow at any lambda
-        return softplus(2 * (-_real(lam) - math.log(self.sigma_min)), threshold=50) / self._rate
+        return softplus(2 * (-_real(lam) - math.log(self.sigma_min)), threshold=50).div(self._rate).clamp(max=1)
 
 
 @dataclass(frozen=True)
