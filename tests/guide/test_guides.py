@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mezzotint.core import VP, Condition, Cosine, Denoiser, Flow, GaussianMixture, Noise, Prediction
 from mezzotint.core.schedule import Schedule
-from mezzotint.guide import CFG, DynamicThreshold, Interval, Rescale, StaticThreshold, compose
-from mezzotint.sample import DDIM, DPMSolverPP
+from mezzotint.guide import CFG, DynamicThreshold, Interval, Rescale, StaticThreshold, Windowed, compose
+from mezzotint.sample import DDIM, DPMSolverPP, State
 
 F64 = torch.float64
 MIX = GaussianMixture(torch.tensor([[-0.8, 0.3], [0.6, -0.2], [0.1, 0.9]]), torch.tensor([0.2, 0.3, 0.25]))
@@ -89,6 +89,32 @@ def test_interval() -> None:
     assert torch.equal(got[[0, 3]], plain[[0, 3]]) and torch.equal(got[[1, 2]], full[[1, 2]])
     everywhere = Interval(CFG(4.0))(d)
     assert torch.equal(DDIM()(everywhere, X, steps=6, c=LABEL), DDIM()(CFG(4.0)(d), X, steps=6, c=LABEL))
+
+
+@pytest.mark.parametrize(
+    "guide",
+    [
+        Interval(CFG(4.0), 0.3, 0.7),
+        compose(Interval(StaticThreshold(), 0.3, 0.7), CFG(4.0)),
+        compose(Interval(StaticThreshold(), 0.3, 0.7), Windowed(4, 2, batch=3)),
+    ],
+    ids=["around", "inside guidance", "inside windows"],
+)
+def test_an_interval_reads_no_time_back(guide: Any) -> None:
+    """The meta device has no values: whatever waits for one raises."""
+    said = torch.zeros(1, 3, 8, 8, device="meta")
+
+    class Same(Denoiser):
+        def forward(self, x_t: Tensor, t: Tensor, c: Condition | None = None) -> Prediction:
+            return Prediction.from_x0(x_t, x_t, t, self.schedule)
+
+    c = Condition({"label": torch.zeros(1).long()}, {"label": torch.ones(1).long()}).to("meta")
+    d, sampler = guide(Same(VP())), DDIM()
+    plan = sampler.plan(VP(), torch.linspace(1, 0, 6, dtype=F64)).on(said)
+    state = State(said)
+    for k in range(plan.steps):
+        state = sampler.step(d, state, k, plan, c)
+    assert state.x.shape == said.shape
 
 
 @pytest.mark.parametrize("of", ["v", "eps", "x0"])

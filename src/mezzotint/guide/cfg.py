@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Prediction
-from mezzotint.guide.guided import GuidedDenoiser
+from mezzotint.guide.guided import GuidedDenoiser, spread_time
 
 __all__ = ["CFG"]
 
@@ -67,7 +67,7 @@ class _CFGDenoiser(GuidedDenoiser):
             plain = self.denoiser(x_t, t, c)
             return plain, plain
         both = Condition.cat([self._null(c), _given(c)])
-        null, cond = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), both).x0.chunk(2)
+        null, cond = self.denoiser(torch.cat([x_t, x_t]), spread_time(t, torch.cat([t, t])), both).x0.chunk(2)
         guided = Prediction.from_x0(torch.lerp(null, cond, self.w), x_t, t, self.schedule)
         return guided, guided.with_x0(cond)
 

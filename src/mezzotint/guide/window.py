@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Prediction
 from mezzotint.core.window import Windows
+from mezzotint.guide.guided import spread_time
 
 __all__ = ["Windowed"]
 
@@ -74,7 +75,9 @@ class _WindowedDenoiser(Denoiser):
         xs, ts, cs = layout.unfold(x_t), t.repeat_interleave(n), _cut(c, layout, n)
         step = self.guide.batch or len(xs)
         parts = [
-            self.denoiser(xs[i : i + step], ts[i : i + step], None if cs is None else cs.rows(slice(i, i + step)))
+            self.denoiser(
+                xs[i : i + step], spread_time(t, ts[i : i + step]), None if cs is None else cs.rows(slice(i, i + step))
+            )
             for i in range(0, len(xs), step)
         ]
         value = layout.blend(torch.cat([part.value for part in parts]))
