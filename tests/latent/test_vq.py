@@ -101,7 +101,10 @@ def test_averaged_codebook_learns_in_training_mode_only(build: Callable) -> None
     net.quantised(x)
     assert not torch.equal(net.quantiser.entries, before)
     assert not any(name.startswith("quantiser") for name, _ in net.named_parameters())
-    assert float(net.quantised(x).codebook_error) >= 0 and net.config["decay"] == 0.5
+    with torch.no_grad():
+        q = net.quantised(x)
+    assert float(q.codebook_error) == 0 and float(VQLoss(0.25)(q)) == 0.25 * float(q.commitment_error) > 0
+    assert net.config["decay"] == 0.5
 
 
 def test_encode_is_before_quantisation_and_decode_quantises(build: Callable) -> None:

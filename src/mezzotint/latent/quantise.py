@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ class Quantised:
     """What quantising latents z with entries e gives.
 
     Args:
-        z: straight-through value z + sg(e - z): equal to e, with the gradient of z.
+        z: straight-through value z + sg(e - z): equal to e but for rounding, with the gradient of z.
         index: number of the nearest entry at each position.
         codebook_error: mean((sg[z] - e)^2), moves the entries; 0 where they are averages.
         commitment_error: mean((z - sg[e])^2), moves the encoder.
@@ -106,6 +106,10 @@ class EMACodebook(Codebook):
         self.register_buffer("entries", entries)
         self.register_buffer("count", torch.ones(codes))
         self.register_buffer("total", entries.clone())
+
+    def forward(self, z: Float[Tensor, "b k h w"]) -> Quantised:
+        """Quantise raw latents; there is no codebook error, as no gradient moves an average."""
+        return replace(super().forward(z), codebook_error=z.new_zeros(()))
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "b k h w"], index: Int[Tensor, "b h w"]) -> None:
