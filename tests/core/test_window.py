@@ -78,3 +78,11 @@ def test_wrong_pieces_raise() -> None:
         layout.blend(torch.zeros(2, 1, 4, 4))
     with pytest.raises(ValueError, match="expected"):
         layout.unfold(torch.zeros(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_not_lost_in_the_blending(dtype: torch.dtype) -> None:
+    """Windows that agree give back their value to its last bit: the sums are made in float32."""
+    x = Noise([0])("x", 0, (3, 32, 32)).to(dtype)
+    layout = Windows((32, 32), (8, 8), (4, 4))
+    assert torch.equal(layout.blend(layout.unfold(x)), x)

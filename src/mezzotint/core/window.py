@@ -97,6 +97,8 @@ class Windows:
     def blend(self, pieces: Float[Tensor, "bn c wh ww"]) -> Float[Tensor, "b c h w"]:
         """Whole images from their windows, as a weighted mean where windows overlap; differentiable.
 
+        Half precision is summed in float32 and handed back as it came.
+
         Raises:
             ValueError: for windows of another size or number.
         """
@@ -107,6 +109,8 @@ class Windows:
                 f"got {tuple(pieces.shape)}; was the network's output another size than its input?"
             )
         h, w = self.window
+        dtype = pieces.dtype
+        pieces = pieces.to(torch.promote_types(dtype, torch.float32))
         weight = self.weights().to(pieces)
         parts = (pieces * weight).unflatten(0, (-1, len(corners)))
         total = parts.new_zeros(len(parts), parts.shape[2], *self.size)
@@ -114,7 +118,7 @@ class Windows:
         for j, (y, z) in enumerate(corners):
             total[..., y : y + h, z : z + w] += parts[:, j]
             mass[y : y + h, z : z + w] += weight
-        return total / mass
+        return (total / mass).to(dtype)
 
 
 def _border_distance(side: int) -> Tensor:
