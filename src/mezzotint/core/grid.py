@@ -16,8 +16,8 @@ __all__ = ["Grid", "explicit", "karras", "quadratic", "resolve_grid", "trailing"
 
 Grid = Callable[[Schedule, int], Tensor]
 
-# Where lambda(1) is -inf (Flow, Cosine) a lambda grid begins here instead: arXiv 2211.01095, official code, clips
-# cosine schedules at -5.1.
+# Where lambda(1) lies lower (-inf for Flow, Cosine) a lambda grid begins here instead: arXiv 2211.01095, official code,
+# clips cosine schedules at -5.1.
 _LOWEST_LAMBDA = -5.1
 
 
@@ -69,7 +69,8 @@ def uniform_lambda(
 
     With to_zero, the first `steps` nodes are uniform and the last is t = 0 (lambda is infinite there); without, all
     steps + 1 nodes are uniform and the grid stops at t_end, which is how orders of accuracy are measured. Where
-    lambda(t_start) is -inf the spacing begins at lambda = -5.1 and the first node is moved to t_start.
+    lambda(t_start) lies below -5.1 (it is -inf on Flow and Cosine, -7.5 on a VP with beta_max = 30) the spacing begins
+    at -5.1 and the first node is moved to t_start: that much noise needs no steps.
 
     Args:
         schedule: any.

@@ -99,5 +99,3 @@ def _quantile(rows: Float[Tensor, "b n"], q: float) -> Float[Tensor, " b"]:
     top = rows.topk(last - below + 1, dim=1).values
     lower = top[:, -1]
     return lower if below == last else torch.lerp(lower, top[:, -2], place - below)
-
-
