@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "Model", "load", "shipped"]
 
 WEIGHTS = Path(__file__).parent / "weights"
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """A conditioner that uses the model's autoencoder (inpainting encodes what is known)."""
+
+    def attach(self, autoencoder: Any) -> None: ...
 
 
 class Model(nn.Module):
@@ -54,6 +61,8 @@ class Model(nn.Module):
         self.size = (int(size[0]), int(size[1]))
         self.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": 3.0, **(defaults or {})}
         self.card, self.name = card, name
+        if isinstance(conditioner, Attaches):
+            conditioner.attach(autoencoder)
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +77,7 @@ class Model(nn.Module):
     @torch.no_grad()
     def sample(
         self,
-        prompt: str | int | Sequence[str] | Sequence[int] | None = None,
+        prompt: str | int | Sequence[Any] | None = None,
         *,
         count: int | None = None,
         steps: int | None = None,
@@ -83,12 +92,14 @@ class Model(nn.Module):
         """Images for a prompt.
 
         Args:
-            prompt: words (or class numbers, for a class-conditional model); a list gives images for each entry; None
+            prompt: words (or class numbers, for a class-conditional model); a list gives images for each entry, and is
+                how anything else is asked for: what the conditioner's `prepare` takes (layouts, maps, images). None
                 asks for nothing in particular.
             count: images a prompt; by default as many as the seeds allow, or 1.
             steps: sampling steps; the model's default if None.
             sampler: a name (see `mezzotint.sample.names.NAMED`) or a Sampler.
-            guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance.
+            guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance, and what is used for a condition
+                that has no null (an image to restore, a semantic map); otherwise the model's default if None.
             seeds: one a image; 0, 1, 2, ... if None. Image i depends on its seed alone.
             size: pixels, a number or (height, width), multiples of `multiple`; the training size if None.
             negative: what to be guided away from, in place of the null condition.
@@ -104,12 +115,14 @@ class Model(nn.Module):
         prompts, conditioned = self._prompts(prompt)
         n, seeds = _seeds(len(prompts), count, seeds)
         height, width = self._size(size)
-        guidance = float(self.defaults["guidance"] if guidance is None else guidance)
         solver = _sampler(self.defaults["sampler"] if sampler is None else sampler)
         steps = self.defaults["steps"] if steps is None else steps
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise ValueError(f"batch={batch!r}; expected a whole number >= 1")
         c = self._condition(prompts, negative, conditioned)
+        if guidance is None:
+            guidance = self.defaults["guidance"] if c is None or c.null_rows else 1.0
+        guidance = float(guidance)
         denoiser = self._guided(guidance, conditioned)
         spec = self.autoencoder.spec
         shape = (spec.channels, height // spec.factor, width // spec.factor)

@@ -34,11 +34,15 @@ PARTS: dict[str, dict[str, str]] = {
         "Identity": "mezzotint.latent",
         "AutoencoderKL": "mezzotint.latent",
         "AutoencoderVQ": "mezzotint.latent",
+        "AutoencoderVQEMA": "mezzotint.latent",
     },
     "conditioner": {
         "TextConditioner": "mezzotint.nn.conditioner",
         "ClassConditioner": "mezzotint.nn.conditioner",
         "LayoutConditioner": "mezzotint.nn.conditioner",
+        "SemanticMapConditioner": "mezzotint.nn.conditioner",
+        "SuperResolutionConditioner": "mezzotint.nn.conditioner",
+        "InpaintConditioner": "mezzotint.nn.conditioner",
     },
 }
 
