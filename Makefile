@@ -8,7 +8,8 @@
 
 PYTHON ?= python3
 JOBS ?= 2
-PROMPT ?= a red heart
+PROMPTS ?= "a red heart" "grinning face" "sun" "crescent moon" "star" "pizza" "strawberry" "cat face" \
+  "dog face" "rocket" "house" "evergreen tree" "umbrella" "soccer ball" "light bulb" "crown"
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -33,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	@$(BIN)/python -m mezzotint sample "$(PROMPT)" --count 16 --out demo
+	@$(BIN)/python -m mezzotint sample $(PROMPTS) --out demo/demo.png
 
 test: env
 	$(BIN)/python -m pytest -n $(JOBS)
@@ -55,7 +56,7 @@ readme: env
 	$(BIN)/python tools/readme_table.py
 
 picture: env
-	@$(BIN)/python -m mezzotint sample "$(PROMPT)" --count 16 --out demo/demo.png
+	@$(BIN)/python -m mezzotint sample $(PROMPTS) --out demo/demo.png
 	@mkdir -p docs/images && cp demo/demo.png docs/images/demo.png
 
 ci:

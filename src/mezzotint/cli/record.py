@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mezzotint.cli.options import MOST
+
 FORMAT = "mezzotint-sample-1"
 
 
@@ -15,7 +17,8 @@ class Record:
     """One call of `mezzotint sample`.
 
     Attributes:
-        prompt, model, sampler, steps, guidance, seeds, batch: arguments of the call, defaults filled in.
+        prompt: one, or several that have the same number of images each, in order.
+        model, sampler, steps, guidance, seeds, batch: arguments of the call, defaults filled in.
         size: (height, width) in pixels.
         device, threads: where it ran; the same device and number of CPU threads give the same bits.
         images: file name -> SHA-256 of its pixels, in the order of the seeds.
@@ -23,7 +26,7 @@ class Record:
         versions: of Python, torch and this library.
     """
 
-    prompt: str
+    prompt: str | tuple[str, ...]
     model: str
     sampler: str
     steps: int
@@ -38,11 +41,17 @@ class Record:
     versions: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self), "size": list(self.size), "seeds": list(self.seeds)}
+        row = {"format": FORMAT, **asdict(self), "size": list(self.size), "seeds": list(self.seeds)}
+        return row if isinstance(self.prompt, str) else row | {"prompt": list(self.prompt)}
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts there are; each has the same number of images."""
+        return 1 if isinstance(self.prompt, str) else len(self.prompt)
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "prompt": str,
+    "prompt": (str, list),
     "model": str,
     "sampler": str,
     "steps": int,
@@ -68,24 +77,44 @@ def read_record(path: Path) -> Record:
         row = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"no file {path}; --from takes the .json that `mezzotint sample` wrote") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}") from None
     if not isinstance(row, dict) or row.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a record of `mezzotint sample` (its format is not {FORMAT!r})")
     names = [field.name for field in fields(Record)]
-    wrong = [name for name in names if name not in row or not isinstance(row[name], _TYPES[name])]
+    wrong = [name for name in names if name not in row or not _fits(row[name], _TYPES[name])]
     if wrong or set(row) - set(names):
         raise ValueError(f"{path}: missing or of the wrong type: {wrong}; unknown: {sorted(set(row) - set(names))}")
     for name in row["images"]:
         _check_name(path, name)
     if row["grid"] is not None:
         _check_name(path, row["grid"])
-    if len(row["images"]) != len(row["seeds"]) or len(row["size"]) != 2:
-        raise ValueError(f"{path}: expected one image a seed, and a size of height and width")
+    if len(row["images"]) != len(row["seeds"]) or len(row["size"]) != 2 or row["grid"] in row["images"]:
+        raise ValueError(
+            f"{path}: expected one image a seed, another name for the grid, and a size of height and width"
+        )
+    if not all(_fits(number, int) for number in [*row["seeds"], *row["size"]]):
+        raise ValueError(f"{path}: seeds and size should be whole numbers")
+    if not all(1 <= row[name] <= MOST for name in ("steps", "batch", "threads")):
+        raise ValueError(f"{path}: steps, batch and threads should be from 1 to {MOST}")
+    if isinstance(row["prompt"], list):
+        if (
+            not row["prompt"]
+            or not all(isinstance(p, str) for p in row["prompt"])
+            or len(row["seeds"]) % len(row["prompt"])
+        ):
+            raise ValueError(f"{path}: expected prompts as strings, each with the same number of images")
+        row["prompt"] = tuple(row["prompt"])
     return Record(**{**row, "size": tuple(row["size"]), "seeds": tuple(row["seeds"])})
 
 
 def _check_name(path: Path, name: str) -> None:
-    """A record names files beside itself, nothing else."""
-    if Path(name).name != name or name.startswith(".") or "\\" in name:
+    """A record names pictures beside itself, nothing else."""
+    if Path(name).name != name or name.startswith(".") or "\\" in name or "\0" in name:
         raise ValueError(f"{path}: {name!r} is not a plain file name")
+    if Path(name).suffix.lower() != ".png":
+        raise ValueError(f"{path}: {name!r} is not the name of a .png file")
+
+
+def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

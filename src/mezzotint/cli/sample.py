@@ -20,22 +20,24 @@ def main(arguments: Sequence[str]) -> int:
     told = _parser().parse_args(arguments)
     if told.source is not None:
         return _again(told)
-    if told.prompt is None:
+    if not told.prompt:
         raise ValueError("a prompt is missing: mezzotint sample 'a red heart' (or --from FILE.json)")
-    if not told.prompt.strip():
+    if not all(prompt.strip() for prompt in told.prompt):
         raise ValueError("the prompt is empty; give some words")
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(told.prompt)):  # no record could hold it
+        raise ValueError("the prompt is not valid text: the terminal gave bytes that are not UTF-8")
     return _sample(told)
 
 
 def _parser() -> Parser:
     parser = Parser("sample", "Images from a prompt, and a .json beside them that regenerates them bit for bit.")
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("prompt", nargs="?", help="what to draw")
+    parser.add_argument("prompt", nargs="*", help="what to draw; quote it, or each of several")
     parser.add_argument("--model", help="a shipped model or a folder (default: emoji)")
     parser.add_argument("--sampler", help="such as dpmpp-2m, ddim, euler (default: the model's)")
     parser.add_argument("--steps", type=count, help="sampling steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="guidance weight w; 1 is none (default: the model's)")
-    parser.add_argument("--count", type=count, help="images (default: 4)")
+    parser.add_argument("--count", type=count, help="images a prompt (default: 4, or 1 of each of several)")
     parser.add_argument("--size", type=_size, help="pixels: 64 or 64x96, height first (default: the model's)")
     parser.add_argument("--seed", type=whole, help="seed of the first image; image i has seed + i (default: 0)")
     parser.add_argument("--batch", type=count, help="images computed at once (default: 64)")
@@ -47,12 +49,13 @@ def _parser() -> Parser:
 
 
 def _sample(told: argparse.Namespace) -> int:
-    first, n = told.seed or 0, told.count or 4
+    prompts, first = told.prompt, told.seed or 0
+    n = len(prompts) * (told.count or (4 if len(prompts) == 1 else 1))
     out = told.out or Path("samples")
     if out.suffix.lower() == ".png":
         folder, stem = out.parent, out.stem
     else:
-        folder, stem = out, f"{_slug(told.prompt)}-{first}"
+        folder, stem = out, f"{_slug(prompts[0])}-{first}"
     digits = len(str(n - 1))
     names = [f"{stem}.png"] if n == 1 else [f"{stem}-{i:0{digits}d}.png" for i in range(n)]
     sheet = None if n == 1 else f"{stem}.png"
@@ -67,7 +70,7 @@ def _sample(told: argparse.Namespace) -> int:
     name = told.model or "emoji"
     model = mz.load(name, device)
     record = Record(
-        prompt=told.prompt,
+        prompt=prompts[0] if len(prompts) == 1 else tuple(prompts),
         model=str(Path(name).resolve()) if Path(name).is_dir() else name,
         sampler=told.sampler or model.defaults["sampler"],
         steps=told.steps or model.defaults["steps"],
@@ -88,7 +91,7 @@ def _sample(told: argparse.Namespace) -> int:
 
 def _again(told: argparse.Namespace) -> int:
     given = [f"--{name}" for name in _CHOICES if getattr(told, name) is not None]
-    if given or told.prompt is not None:
+    if given or told.prompt:
         raise ValueError(f"--from repeats a recorded call; leave out {', '.join(given) or 'the prompt'}")
     old = read_record(told.source)
     if told.out is not None and told.out.suffix:
@@ -122,7 +125,7 @@ def _draw(model, record: Record):
 
     images = model.sample(
         record.prompt,
-        count=len(record.seeds),
+        count=len(record.seeds) // record.prompts,
         steps=record.steps,
         sampler=record.sampler,
         guidance=record.guidance,
