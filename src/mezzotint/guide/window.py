@@ -22,7 +22,8 @@ class Windowed:
     D'(x_t) = fold(w D(unfold(x_t))) / fold(w), with the weights of :class:`mezzotint.core.window.Windows`. The
     denoiser's own kind of prediction is blended; all kinds agree, since x_t blends to itself.
 
-    A condition's "concat" image is cut up as x_t is; every other condition is repeated for each window. (Layout
+    A condition's "concat" image is cut up as x_t is; every other condition is repeated for each window. A null of
+    "concat" does not reach the windows, so guidance goes outside: compose(Windowed(...), CFG(w)). (Layout
     boxes would need crop tokens for each window: give those to the denoiser yourself.) An input no larger than a
     window goes straight to the denoiser.
 
