@@ -9,7 +9,21 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mezzotint.core import VP, Condition, Denoiser, Flow, Gaussian, Noise, Prediction, karras, uniform_lambda, uniform_t
+from mezzotint.core import (
+    VP,
+    Condition,
+    Denoiser,
+    EpsDenoiser,
+    Flow,
+    FlowDenoiser,
+    Gaussian,
+    Noise,
+    Prediction,
+    karras,
+    uniform_lambda,
+    uniform_t,
+)
+from mezzotint.guide import StaticThreshold
 from mezzotint.sample import DDIM, DDPM, NAMED, Churn, DPMSolverPP, Euler, Heun, State, sampler_named
 from mezzotint.sample.loop import _check_start
 
@@ -205,3 +219,14 @@ def test_names_say_what_they_make() -> None:
         counts = {"steps": 7, "2 steps - 1": 13}
         assert sampler.nfe(7) == counts[entry.nfe]
     assert [n for n, e in NAMED.items() if e.stochastic] == ["ddpm"]
+
+
+def test_a_noise_prediction_cannot_start_where_there_is_only_noise():
+    """At alpha = 0 eps leaves x0 undetermined: refused before any call, through guides too; below t = 1 it is fine."""
+    network = EpsDenoiser(lambda x, time, c: torch.zeros_like(x), Flow())
+    x = torch.ones(1, 2)
+    for d in (network, StaticThreshold(1.0)(network)):
+        with pytest.raises(ValueError, match="says nothing of the data"):
+            DDIM()(d, x, steps=2)
+        assert bool(torch.isfinite(DDIM()(d, x, grid=torch.tensor([0.9, 0.5, 0.0]))).all())
+    assert bool(torch.isfinite(DDIM()(FlowDenoiser(network.net, Flow()), x, steps=2)).all())

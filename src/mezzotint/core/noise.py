@@ -104,7 +104,8 @@ class Noise:
         radius = np.sqrt(-2.0 * np.log1p(-u[..., 0]))
         angle = (2.0 * math.pi) * u[..., 1]
         pair = np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1).reshape(len(self), 2 * half)
-        return torch.from_numpy(pair[:, :size]).reshape(len(self), *shape).to(device=device, dtype=dtype)
+        numbers = torch.from_numpy(pair[:, :size]).reshape(len(self), *shape).to(dtype)
+        return numbers.to(device, non_blocking=True)
 
     def uniform(
         self,

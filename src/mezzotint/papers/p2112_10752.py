@@ -133,8 +133,8 @@ def _train_and_sample(autoencoder: Autoencoder, scenes: ArraySource, budget: Bud
         task = DenoisingTask(EpsDenoiser(net, Discrete.scaled_linear(1000, 0.0015, 0.0195)), Denoise("eps", drop=0.0),
                              lr=1e-3, ema=0.99)  # fmt: skip
     with torch.no_grad():
-        z = torch.cat([autoencoder.encode(scenes.batch(range(i, min(i + 256, len(scenes))))[0])
-                       for i in range(0, len(scenes), 256)])  # fmt: skip
+        chunks = [range(i, min(i + 256, len(scenes))) for i in range(0, len(scenes), 256)]
+        z = torch.cat([autoencoder.encode(scenes.batch(rows)[0], Noise(rows)) for rows in chunks])
     _fit(task, lambda s: Batch(z[indices(seed, s, 64, len(z))]), seed, budget.unet)
     task.ema["denoiser"].copy_to_module()
     task.modules.eval()

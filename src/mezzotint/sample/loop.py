@@ -126,6 +126,7 @@ class Sampler(ABC):
             )
         _check_start(x_T)
         times = resolve_grid(grid, d.schedule, steps)
+        _check_informed(d, times)
         if c is not None and len(c) and c.batch != len(x_T):
             raise ValueError(f"the condition has {c.batch} rows but x_T has {len(x_T)} samples; give one row a sample")
         self._check_noise(noise, len(x_T))
@@ -174,6 +175,19 @@ def _check_start(x: Tensor) -> None:
         raise ValueError(f"x_T has shape {tuple(x.shape)}; expected (batch, ...), nothing empty, as (4, 3, 64, 64)")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x_T holds NaN or infinity; start from finite numbers, for example noise('x_T', 0, shape)")
+
+
+def _check_informed(d: Denoiser, times: Tensor) -> None:
+    """At alpha = 0 x_t is all noise: a network that predicts the noise there says nothing of the data."""
+    inner: object = d
+    while isinstance(inner, Denoiser) and hasattr(inner, "denoiser"):
+        inner = inner.denoiser
+    kind = getattr(inner, "kind", None)
+    if kind in ("eps", "score") and float(d.schedule.alpha(times[:1])) == 0:
+        raise ValueError(
+            f"the network predicts {kind}, which says nothing of the data at alpha = 0, where this grid starts; start "
+            "below t = 1 (grid=), or use a network that predicts v, flow or x0"
+        )
 
 
 def _check_finite(sums: list[Tensor], x: Tensor, plan: Plan) -> None:

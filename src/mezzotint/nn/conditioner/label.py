@@ -23,7 +23,8 @@ class ClassConditioner(Conditioner):
     Raises:
         ValueError: Fewer than one class.
 
-    Source: arXiv 2112.10752, code: one index beyond the classes is the null (1000 of 1001).
+    Source: arXiv 2112.10752, code: one index beyond the classes is the null (1000 of 1001). There the embedded class is
+    one token of cross-attention; here it is added to the time embedding, as in DiT (our choice).
 
     >>> c = ClassConditioner(10).prepare([3, None])
     >>> c["label"].tolist(), c.null()["label"].tolist()
