@@ -159,3 +159,71 @@ def test_a_killed_save_leaves_a_whole_folder(tmp_path):
         child.wait()
         assert json.loads((path / "config.json").read_text())["format"] == "mezzotint-1"
         mz.load(path).sample("cat", steps=1)
+
+
+def _weird() -> list[tuple[tuple[str, ...], object]]:
+    values = [None, True, "x", -1, 0, 1.5, 10**12, 10**400, [], {}, [[1]], [1, "a"], float("nan"), float("inf"), "../x"]
+    places = [("size",), ("schedule",), ("schedule", "type"), ("denoiser",), ("network",), ("autoencoder",)]
+    places += [
+        ("conditioner",),
+        ("defaults",),
+        ("defaults", "steps"),
+        ("defaults", "sampler"),
+        ("defaults", "guidance"),
+    ]
+    places += [("network", "config", key) for key in ("channels", "mult", "blocks", "attention", "head_dim", "context")]
+    places += [("autoencoder", "config", key) for key in ("channels", "mult", "blocks", "latent", "attention")]
+    places += [("conditioner", "config", key) for key in ("vocab", "length", "width", "depth", "heads")]
+    return [(place, value) for place in places for value in values]
+
+
+def test_a_hostile_configuration_is_one_error_that_names_its_file(tmp_path, unchecked):
+    path = text_model().save(tmp_path / "m")
+    good = (path / "config.json").read_text()
+    loaded = []
+    for place, value in _weird():
+        config = json.loads(good)
+        inner = config
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        (path / "config.json").write_text(json.dumps(config))
+        try:
+            mz.load(path)
+        except ValueError as error:
+            assert str(path) in str(error), (place, value)
+            assert len(str(error)) < 1500, (place, value)
+        else:
+            loaded.append((".".join(place), value))
+    # what is valid all the same; a sampler's name is looked up where it is used
+    valid = {
+        "conditioner": [None],
+        "defaults": [{}],
+        "defaults.guidance": [0, 1.5],
+        "defaults.sampler": ["x", "../x"],
+        "autoencoder.config.attention": [True],
+    }
+    assert [(place, value) for place, value in loaded if value not in valid.get(place, [])] == []
+
+
+def test_a_deeply_nested_configuration_is_an_error(tmp_path):
+    path = plain_model().save(tmp_path / "m")
+    (path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        mz.load(path)
+
+
+def test_weights_that_are_not_numbers_never_become_images(tmp_path):
+    model = plain_model()
+    with torch.no_grad():
+        next(model.denoiser.parameters()).fill_(float("nan"))
+    with pytest.raises((ValueError, ArithmeticError), match="finite|NaN"):
+        mz.load(model.save(tmp_path / "m")).sample(steps=2)
+
+
+def test_defaults_that_no_folder_can_hold_are_refused_when_saving(tmp_path):
+    model = plain_model()
+    model.defaults["sampler"] = DDIM()
+    with pytest.raises(ValueError, match="name of a sampler"):
+        model.save(tmp_path / "m")
+    assert not (tmp_path / "m").exists()

@@ -24,6 +24,7 @@ __all__ = ["FORMAT", "Parts", "read_config", "read_folder", "write_folder"]
 
 FORMAT = "mezzotint-1"
 CONFIG, CARD = "config.json", "README.md"
+_LARGEST = 65_536  # pixels a side, and steps
 _KEYS = {"format", "size", "schedule", "denoiser", "network", "autoencoder", "conditioner", "defaults"}
 
 
@@ -66,6 +67,7 @@ def write_folder(parts: Parts, path: str | Path, dtype: torch.dtype | None = Non
             written.
     """
     path = Path(path)
+    _check_defaults(parts.defaults, path)
     config = {
         "format": FORMAT,
         "size": list(parts.size),
@@ -99,8 +101,8 @@ def read_config(path: str | Path) -> Mapping[str, Any]:
     if not file.is_file():
         raise ValueError(f"{path} is no model folder: it has no {CONFIG}")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file}: not readable as JSON ({error})") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
@@ -110,9 +112,32 @@ def read_config(path: str | Path) -> Mapping[str, Any]:
     if unknown := sorted(set(config) - _KEYS):
         raise ValueError(f"{file}: unknown {', '.join(unknown)}; written by a newer version?")
     size = config["size"]
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and s > 0 for s in size)):
-        raise ValueError(f"{file}: size {size!r}; expected [height, width] in pixels")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s <= _LARGEST for s in size)):
+        raise ValueError(f"{file}: size {size!r:.80}; expected [height, width] in pixels, 1 to {_LARGEST}")
+    _check_defaults(config["defaults"], file)
     return config
+
+
+def _check_defaults(defaults: Any, source: object) -> None:
+    if not isinstance(defaults, dict):
+        raise ValueError(f"{source}: defaults should be a mapping, found {defaults!r:.80}")
+    good = {
+        "sampler": lambda v: isinstance(v, str),
+        "steps": lambda v: type(v) is int and 1 <= v <= _LARGEST,
+        "guidance": lambda v: type(v) in (int, float) and 0 <= v <= _LARGEST,
+    }
+    if unknown := sorted(set(defaults) - set(good)):
+        raise ValueError(f"{source}: unknown defaults {', '.join(map(str, unknown))}; known: {', '.join(good)}")
+    for key, value in defaults.items():
+        if not good[key](value):
+            raise ValueError(
+                f"{source}: defaults have {key}={value!r:.80}; expected the name of a sampler, "
+                "a whole number of steps >= 1, and a guidance >= 0"
+            )
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def read_folder(path: str | Path) -> Parts:

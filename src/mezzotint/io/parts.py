@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 __all__ = ["PARTS", "build", "describe"]
+
+_LARGEST, _LAYERS = 10_000_000, 1000  # of any number in a configuration; of its numbers of layers
+# what constructors raise at values of another type or size
+_REFUSALS = (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError, AttributeError)
 
 # kind -> name in the file -> where the class lives (imported when it is needed)
 PARTS: dict[str, dict[str, str]] = {
@@ -91,10 +96,43 @@ def build(kind: str, entry: Any, *first: Any, source: object = "config") -> Any:
         raise ValueError(f"{source}: unknown {kind} {name!r}; this version knows {', '.join(PARTS[kind])}")
     if not isinstance(config, Mapping):
         raise ValueError(f"{source}: config of {kind} {name} should be a mapping, found {config!r:.80}")
+    for key, value in config.items():  # before anything is built: a large number would fill the memory first
+        limit = _LAYERS if key in ("blocks", "depth") else _LARGEST
+        if any(abs(v) > limit for v in (value if isinstance(value, list) else [value]) if isinstance(v, (int, float))):
+            raise ValueError(f"{source}: {kind} {name} has {key}={value!r:.80}; numbers go up to {limit} here")
     keywords = dict(config)
     if kind == "schedule" and "base" in keywords:
         keywords["base"] = build("schedule", keywords["base"], source=source)
+    make = getattr(import_module(PARTS[kind][name]), name)
     try:
-        return getattr(import_module(PARTS[kind][name]), name)(*first, **keywords)
-    except TypeError as error:
-        raise ValueError(f"{source}: {kind} {name} does not take this config ({error})") from error
+        _check_types(make, keywords)
+        return make(*first, **keywords)
+    except _REFUSALS as error:
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{source}: {kind} {name} does not take this config ({told:.300})") from error
+
+
+def _check_types(make: Any, keywords: Mapping[str, Any]) -> None:
+    """JSON gives true for 1 and 2.0 for 2, which constructors take and networks trip over much later."""
+    for key, parameter in signature(make).parameters.items():
+        kind = _JSON.get(str(parameter.annotation))
+        if kind is None or key not in keywords:
+            continue
+        (many, types), value = kind, keywords[key]
+        values = value if many and isinstance(value, (list, tuple)) else [value]
+        if (many and values is not value) or not all(type(v) in types for v in values):
+            raise TypeError(f"{key}={value!r:.80}, expected {parameter.annotation}")
+
+
+# annotation in a constructor -> whether a list of, the types of JSON
+_JSON: dict[str, tuple[bool, tuple[type, ...]]] = {
+    "int": (False, (int,)),
+    "float": (False, (int, float)),
+    "bool": (False, (bool,)),
+    "str": (False, (str,)),
+    "Sequence[int]": (True, (int,)),
+    "tuple[int, ...]": (True, (int,)),
+    "Sequence[float]": (True, (int, float)),
+    "tuple[float, ...]": (True, (int, float)),
+    "Sequence[str]": (True, (str,)),
+}

@@ -95,6 +95,7 @@ def read_header(path: str | Path) -> dict[str, dict]:
         TypeError,
         AttributeError,
         IndexError,
+        RecursionError,
     ) as error:
         raise ValueError(f"{path}: not a safetensors file (its header is not readable)") from error
     if size != 8 + length + end:
