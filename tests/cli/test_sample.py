@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -92,6 +95,14 @@ def test_one_image_with_a_name(cli, tiny, tmp_path):
         ({"grid": "../../grid.png"}, "not a plain file name"),
         ({"images": {"../a.png": "", "b.png": "", "c.png": ""}}, "not a plain file name"),
         ({"images": {"a.png": ""}}, "one image a seed"),
+        ({"images": {"weights.safetensors": "", "b.png": "", "c.png": ""}}, "not the name of a .png file"),
+        ({"grid": "config.json"}, "not the name of a .png file"),
+        ({"seeds": [1, 2, "3"]}, "whole numbers"),
+        ({"seeds": [1, 2, True]}, "whole numbers"),
+        ({"size": [16, 16.5]}, "whole numbers"),
+        ({"steps": True}, "wrong type"),
+        ({"threads": 10**9}, "from 1 to"),
+        ({"batch": 0}, "from 1 to"),
     ],
 )
 def test_damaged_records_are_named(cli, sampled, change, message):
@@ -155,3 +166,38 @@ def test_pixels_clip_what_lies_outside():
         255,
         255,
     ]
+
+
+def test_json_is_readable_whatever_the_encoding_of_the_pipe(tiny, tmp_path):
+    call = [sys.executable, "-m", "mezzotint", "sample", "❤ 😀", "--model", tiny, "--out", tmp_path, "--json"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(call, capture_output=True, env=env, check=True)
+    assert json.loads(done.stdout.decode("ascii"))["prompt"] == "❤ 😀"
+
+
+WRITER = """
+import sys
+from mezzotint.cli import main
+for seed in range(10**6):
+    main.run(["sample", "x", "--model", sys.argv[1], "--out", sys.argv[2], "--seed", str(seed), "--steps", "1"])
+"""
+
+
+@pytest.mark.fault
+def test_a_killed_sample_leaves_no_half_picture_and_no_record_without_its_pictures(tiny, tmp_path):
+    for i, wait in enumerate((0.01, 0.07, 0.13, 0.22, 0.31)):
+        folder = tmp_path / str(i)
+        child = subprocess.Popen([sys.executable, "-c", WRITER, tiny, folder], stdout=subprocess.PIPE)
+        assert child.stdout is not None and child.stdout.readline()  # the first call is done
+        time.sleep(wait)
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        pictures = [path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix == ".png"]
+        assert pictures
+        for path in pictures:
+            with Image.open(path) as picture:
+                picture.load()
+        for path in (path for path in folder.glob("*.json") if not path.name.startswith(".")):
+            record = json.loads(path.read_text())
+            assert {*record["images"], record["grid"]} <= {picture.name for picture in pictures}

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted")
-    except (ValueError, OSError, ArithmeticError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError, RuntimeError, MemoryError) as error:
         return _fail(_told(error))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any, NoReturn
 
 
@@ -31,20 +32,30 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU where there is one")
 
 
+MOST = 100_000
+
+
 def whole(text: str) -> int:
     """A whole number of at least 0 that fits 63 bits."""
-    value = int(text) if text.lstrip("+-").isdigit() else -1
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    value = _integer(text)
+    if value is None or not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0 and below 2**63, got {text!r:.40}")
     return value
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text) if text.lstrip("+-").isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    """A whole number from 1 to MOST: of images, steps, threads, repeats."""
+    value = _integer(text)
+    if value is None or not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1 and at most {MOST}, got {text!r:.40}")
     return value
+
+
+def _integer(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:  # letters, "2.0", or more digits than Python reads
+        return None
 
 
 def find_device(name: str) -> str:
@@ -72,4 +83,9 @@ def find_device(name: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a terminal or a pipe of another encoding
+        text = json.dumps(value, indent=2)
+    print(text)

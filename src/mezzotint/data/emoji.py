@@ -111,13 +111,15 @@ def emoji_folder() -> Path:
 
 
 def _rows(style: str, split: str) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
     path = emoji_folder() / f"emoji_{style}.parquet"
     if not path.is_file():
         raise ValueError(
             f"no {path.name} in {path.parent}: restore it from the repository, or leave out style {style!r}"
         )
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError("the emoji are Parquet files: pip install 'mezzotint[train]' brings pyarrow") from error
     try:
         table = pq.read_table(path).to_pylist()
     except (OSError, ValueError) as error:

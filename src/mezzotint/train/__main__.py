@@ -6,7 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
+from inspect import signature
 
 from mezzotint.train.engine import Single
 from mezzotint.train.loop import Progress
@@ -49,9 +51,16 @@ def find_recipe(name: str) -> Runnable:
         module, _, function = name.partition(":")
         try:
             make = getattr(import_module(module), function)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: no name of a module
             raise ValueError(f"recipe {name!r}: {error}") from error
-        return make()
+        try:
+            signature(make).bind()
+        except (TypeError, ValueError):  # no function, or one that needs arguments
+            raise ValueError(f"recipe {name!r}: expected a function without arguments that returns a recipe") from None
+        recipe = make()
+        if not (is_dataclass(recipe) and hasattr(recipe, "run") and hasattr(recipe, "holds")):
+            raise ValueError(f"recipe {name!r} returns a {type(recipe).__name__}; expected a Recipe")
+        return recipe  # type: ignore[return-value]
     try:
         known = import_module("mezzotint.train.recipes").RECIPES
     except (ImportError, AttributeError):
