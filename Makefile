@@ -8,8 +8,7 @@
 
 PYTHON ?= python3
 JOBS ?= 2
-PROMPTS ?= "a red heart" "grinning face" "sun" "crescent moon" "star" "pizza" "strawberry" "cat face" \
-  "dog face" "rocket" "house" "evergreen tree" "umbrella" "soccer ball" "light bulb" "crown"
+PROMPTS ?= examples/sixteen.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -34,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	@$(BIN)/python -m mezzotint sample $(PROMPTS) --out demo/demo.png
+	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png
 
 test: env
 	$(BIN)/python -m pytest -n $(JOBS)
@@ -56,7 +55,7 @@ readme: env
 	$(BIN)/python tools/readme_table.py
 
 picture: env
-	@$(BIN)/python -m mezzotint sample $(PROMPTS) --out demo/demo.png
+	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png
 	@mkdir -p docs/images && cp demo/demo.png docs/images/demo.png
 
 ci:

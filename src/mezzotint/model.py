@@ -238,7 +238,10 @@ def load(name: str | Path, device: torch.device | str | None = None) -> Model:
     known = shipped()
     path = known.get(str(name), Path(name))
     if not path.is_dir():
-        raise ValueError(f"no model {str(name)!r}: neither shipped ({', '.join(known) or 'none'}) nor a folder")
+        raise ValueError(
+            f"no model {str(name)!r}: neither shipped ({', '.join(known) or 'none'}) nor a folder "
+            "(hub ids are not read by this version: download the folder first)"
+        )
     if (path / "model_index.json").is_file() and not (path / "config.json").is_file():
         raise ValueError(f"{path} is a diffusers pipeline; this version reads Mezzotint's own folders only")
     parts = read_folder(path)

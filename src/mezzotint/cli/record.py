@@ -17,7 +17,7 @@ class Record:
     """One call of `mezzotint sample`.
 
     Attributes:
-        prompt: one, or several that have the same number of images each, in order.
+        prompt: one, or several that have the same number of images each, in order; None for an unconditional model.
         model, sampler, steps, guidance, seeds, batch: arguments of the call, defaults filled in.
         size: (height, width) in pixels.
         device, threads: where it ran; the same device and number of CPU threads give the same bits.
@@ -26,7 +26,7 @@ class Record:
         versions: of Python, torch and this library.
     """
 
-    prompt: str | tuple[str, ...]
+    prompt: str | tuple[str, ...] | None
     model: str
     sampler: str
     steps: int
@@ -42,16 +42,16 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         row = {"format": FORMAT, **asdict(self), "size": list(self.size), "seeds": list(self.seeds)}
-        return row if isinstance(self.prompt, str) else row | {"prompt": list(self.prompt)}
+        return row | {"prompt": list(self.prompt)} if isinstance(self.prompt, tuple) else row
 
     @property
     def prompts(self) -> int:
         """How many prompts there are; each has the same number of images."""
-        return 1 if isinstance(self.prompt, str) else len(self.prompt)
+        return len(self.prompt) if isinstance(self.prompt, tuple) else 1
 
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
-    "prompt": (str, list),
+    "prompt": (str, list, type(None)),
     "model": str,
     "sampler": str,
     "steps": int,

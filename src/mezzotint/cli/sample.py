@@ -12,7 +12,8 @@ from pathlib import Path
 from mezzotint.cli.options import Parser, count, find_device, print_json, whole
 from mezzotint.cli.record import Record, read_record
 
-_CHOICES = ("model", "sampler", "steps", "guidance", "count", "size", "seed", "batch")
+_MISSING = "a prompt is missing: mezzotint sample 'a red heart' (or --prompts FILE, --from FILE.json)"
+_CHOICES = ("prompts", "model", "sampler", "steps", "guidance", "count", "size", "seed", "batch")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,24 +21,28 @@ def main(arguments: Sequence[str]) -> int:
     told = _parser().parse_args(arguments)
     if told.source is not None:
         return _again(told)
-    if not told.prompt:
-        raise ValueError("a prompt is missing: mezzotint sample 'a red heart' (or --from FILE.json)")
-    if not all(prompt.strip() for prompt in told.prompt):
+    if told.prompt is not None and told.prompts is not None:
+        raise ValueError("give a prompt or --prompts FILE, not both")
+    prompts = [told.prompt] if told.prompts is None else _lines(told.prompts)
+    if prompts == [None] and told.model is None:  # the default model reads words: no need to load it to know
+        raise ValueError(_MISSING)
+    if not all(prompt is None or prompt.strip() for prompt in prompts):
         raise ValueError("the prompt is empty; give some words")
-    if any("\ud800" <= letter <= "\udfff" for letter in "".join(told.prompt)):  # no record could hold it
+    if any("\ud800" <= letter <= "\udfff" for prompt in prompts for letter in prompt or ""):  # no record could hold it
         raise ValueError("the prompt is not valid text: the terminal gave bytes that are not UTF-8")
-    return _sample(told)
+    return _sample(told, prompts)
 
 
 def _parser() -> Parser:
     parser = Parser("sample", "Images from a prompt, and a .json beside them that regenerates them bit for bit.")
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("prompt", nargs="*", help="what to draw; quote it, or each of several")
+    parser.add_argument("prompt", nargs="?", help="what to draw, in quotes (a class number for a class model)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="a text file with a prompt on each line")
     parser.add_argument("--model", help="a shipped model or a folder (default: emoji)")
     parser.add_argument("--sampler", help="such as dpmpp-2m, ddim, euler (default: the model's)")
     parser.add_argument("--steps", type=count, help="sampling steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="guidance weight w; 1 is none (default: the model's)")
-    parser.add_argument("--count", type=count, help="images a prompt (default: 4, or 1 of each of several)")
+    parser.add_argument("--count", type=count, help="images a prompt (default: 4; 1 of each with --prompts)")
     parser.add_argument("--size", type=_size, help="pixels: 64 or 64x96, height first (default: the model's)")
     parser.add_argument("--seed", type=whole, help="seed of the first image; image i has seed + i (default: 0)")
     parser.add_argument("--batch", type=count, help="images computed at once (default: 64)")
@@ -48,14 +53,25 @@ def _parser() -> Parser:
     return parser
 
 
-def _sample(told: argparse.Namespace) -> int:
-    prompts, first = told.prompt, told.seed or 0
+def _lines(file: Path) -> list[str]:
+    """The prompts of a file, one a line; empty lines do not count."""
+    try:
+        prompts = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a UTF-8 text file ({error.reason})") from None
+    if not prompts:
+        raise ValueError(f"{file} holds no prompt; write one on each line")
+    return prompts
+
+
+def _sample(told: argparse.Namespace, prompts: list[str] | list[None]) -> int:
+    first = told.seed or 0
     n = len(prompts) * (told.count or (4 if len(prompts) == 1 else 1))
     out = told.out or Path("samples")
     if out.suffix.lower() == ".png":
         folder, stem = out.parent, out.stem
     else:
-        folder, stem = out, f"{_slug(prompts[0])}-{first}"
+        folder, stem = out, f"{_slug(told.prompts.stem if told.prompts else prompts[0] or told.model or '')}-{first}"
     digits = len(str(n - 1))
     names = [f"{stem}.png"] if n == 1 else [f"{stem}-{i:0{digits}d}.png" for i in range(n)]
     sheet = None if n == 1 else f"{stem}.png"
@@ -69,8 +85,10 @@ def _sample(told: argparse.Namespace) -> int:
 
     name = told.model or "emoji"
     model = mz.load(name, device)
+    if model.conditioner is not None and prompts == [None]:
+        raise ValueError(_MISSING)
     record = Record(
-        prompt=prompts[0] if len(prompts) == 1 else tuple(prompts),
+        prompt=prompts[0] if told.prompts is None else tuple(prompt for prompt in prompts if prompt is not None),
         model=str(Path(name).resolve()) if Path(name).is_dir() else name,
         sampler=told.sampler or model.defaults["sampler"],
         steps=told.steps or model.defaults["steps"],
@@ -91,7 +109,7 @@ def _sample(told: argparse.Namespace) -> int:
 
 def _again(told: argparse.Namespace) -> int:
     given = [f"--{name}" for name in _CHOICES if getattr(told, name) is not None]
-    if given or told.prompt:
+    if given or told.prompt is not None:
         raise ValueError(f"--from repeats a recorded call; leave out {', '.join(given) or 'the prompt'}")
     old = read_record(told.source)
     if told.out is not None and told.out.suffix:
@@ -124,7 +142,7 @@ def _draw(model, record: Record):
     from mezzotint.cli.picture import digest, pixels
 
     images = model.sample(
-        record.prompt,
+        _understood(record.prompt, model),
         count=len(record.seeds) // record.prompts,
         steps=record.steps,
         sampler=record.sampler,
@@ -135,6 +153,18 @@ def _draw(model, record: Record):
     )
     pictures = pixels(images)
     return pictures, replace(record, images={name: digest(p) for name, p in zip(record.images, pictures, strict=True)})
+
+
+def _understood(prompt: str | tuple[str, ...] | None, model):
+    """The prompt as the model reads it: class models take numbers."""
+    from mezzotint.nn.conditioner import ClassConditioner
+
+    if prompt is None or not isinstance(model.conditioner, ClassConditioner):
+        return prompt
+    words = [prompt] if isinstance(prompt, str) else prompt
+    if not all(word.strip().isdecimal() for word in words):
+        raise ValueError(f"{model.name} draws classes by their number, such as 3; got {prompt!r}")
+    return [int(word) for word in words]
 
 
 def _write(pictures, record: Record, folder: Path, stem: str, as_json: bool, note: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
@@ -49,6 +50,8 @@ def find_recipe(name: str) -> Runnable:
     """
     if ":" in name:
         module, _, function = name.partition(":")
+        if "" not in sys.path and os.getcwd() not in sys.path:  # the installed command does not look here by itself
+            sys.path.insert(0, os.getcwd())
         try:
             make = getattr(import_module(module), function)
         except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: no name of a module

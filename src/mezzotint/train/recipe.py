@@ -27,6 +27,7 @@ A leaf that is a frozen dataclass can be overridden field by field; any other ca
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ from mezzotint.train.overrides import describe
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
+
+_MOST = 1_000_000  # samples a step: a slip of the finger, not a plan, is above it
 
 Batches = Callable[[int], Batch]
 Data = Callable[[Autoencoder, int, int], Batches]
@@ -77,8 +80,8 @@ class AdamW:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if self.warmup < 0:
             raise ValueError(f"warmup is a number of steps and cannot be negative, got {self.warmup}")
 
@@ -111,6 +114,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
             raise ValueError(f"steps and batch must be at least 1, got steps={self.steps}, batch={self.batch}")
+        if self.batch > _MOST:
+            raise ValueError(f"a batch of {self.batch} samples does not fit any machine; expected at most {_MOST}")
         if self.minutes is not None and self.minutes <= 0:
             raise ValueError(f"minutes must be positive (or none), got {self.minutes}")
 
