@@ -16,7 +16,8 @@ from mezzotint.core.exact import Empirical, ExactDenoiser, Gaussian, GaussianMix
 from mezzotint.core.grid import explicit, karras, quadratic, resolve_grid, trailing, uniform_lambda, uniform_t
 from mezzotint.core.noise import BrownianPath, Noise, fold
 from mezzotint.core.prediction import Prediction
-from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule, Shifted
+from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
+from mezzotint.core.shifted import Shifted
 
 __all__ = [
     "VE",
