@@ -31,6 +31,7 @@ class Shifted:
 
     Source: arXiv 2403.03206, section 5.3.2; arXiv 2301.11093, equation 4.
 
+    >>> from mezzotint.core import Flow
     >>> float(Shifted(Flow(), 3.0).sigma(torch.tensor(0.5)))
     0.75
     """
