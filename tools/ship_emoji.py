@@ -1,4 +1,4 @@
-"""Measure a finished emoji run and ship it: python tools/ship_emoji.py {emoji,emoji-pixel} RUN [--quick]
+"""Measure a finished emoji run and ship it: python tools/ship_emoji.py NAME RUN [--samples N] [--measured]
 
 Writes src/mezzotint/weights/NAME (float16 weights, config, model card README.md, grid.png, metrics.json). Guidance is
 chosen on 200 captions that the reported figures do not use.
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("name", choices=["emoji", "emoji-pixel"])
     parser.add_argument("run", type=Path)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--measured", action="store_true", help="keep the figures of metrics.json, write the card anew")
     told = parser.parse_args()
     recipe = RECIPES[told.name]()
     minutes = (
@@ -48,15 +49,18 @@ def main() -> None:
     assert model is not None
     size = model.size[0]
     out = WEIGHTS / told.name
+    file = out / "metrics.json"
+    figures = json.loads(file.read_text()) if told.measured else None
     model.save(out, torch.float16)
     model = load(out)  # what is measured is what is shipped
-    figures = measure(model, size, told.samples) | {"minutes": minutes}
+    if figures is None:  # through JSON, so that keys are strings either way
+        figures = json.loads(json.dumps(measure(model, size, told.samples) | {"minutes": minutes}))
     model.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": figures["guidance"]}
     model.card = card(told.name, model, figures, recipe)
     model.save(out, torch.float16)
     pictures = model.sample([f"{word}, {style}" for style in STYLES.values() for word in GRID[:32]], seeds=[*range(64)])
     write_png(out / "grid.png", grid(pixels(pictures)))
-    (out / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n")
+    file.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 
 
@@ -128,6 +132,8 @@ def card(name: str, model: Model, f: dict, recipe: Recipe | LatentRecipe) -> str
         if f["psnr_val"] is None
         else f"| reconstruction PSNR of the autoencoder, 255 validation images | {f['psnr_val']:.1f} dB |\n"
     )
+    minutes = ", ".join(f"{stage} {value:.0f}" for stage, value in f["minutes"].items())
+    chosen = ", ".join(f"w {w} {share:.1%}" for w, share in f["top5_by_guidance"].items())
     steps = "; ".join(f"{s.name}: {s.budget.steps} steps of {s.budget.batch}" for s in stages)
     return f"""# {name}
 
@@ -139,18 +145,18 @@ Text (and style: end the prompt with ", noto" or ", fluent 3d") to {size}x{size}
 - **Licence** of the weights: Apache-2.0. **Files**: float16; the arithmetic is float32.
 - **Parameters**: {", ".join(f"{k} {v:,}" for k, v in counts.items() if v)}. The text encoder is ours, trained jointly.
 - **Recipe**: `mezzotint train {name}` ({steps}), seed 0; the weights are averaged (EMA).
-- **Hardware**: one thread of a 2-core CPU (AVX2), shared with other work; minutes of wall time: {f["minutes"]}.
+- **Hardware**: one thread of a 2-core CPU (AVX2), shared with other work; minutes of wall time: {minutes}.
 
 | measure | value |
 | --- | --- |
 | Frechet distance, {f["samples"]} samples of training captions against {f["samples"]} other training images | {f["frechet"]:.2f} |
 | the same of real images (floor) | {f["frechet_floor"]:.2f} |
-| caption retrieval among 200 concepts, training captions not used to choose the guidance: top-1 / top-5 | {seen[1]:.1%} / {seen[5]:.1%} |
-| the same for {f["unseen"]} captions of concepts never seen in training | {unseen[1]:.1%} / {unseen[5]:.1%} |
+| caption retrieval among 200 concepts, training captions not used to choose the guidance: top-1 / top-5 | {seen["1"]:.1%} / {seen["5"]:.1%} |
+| the same among {f["unseen"]} concepts never seen in training | {unseen["1"]:.1%} / {unseen["5"]:.1%} |
 {recon}
 Features: `emoji-features` (hash `{f["extractor"]}`), a small classifier of emoji groups trained on the same training split; the
-distance is not FID. Guidance {f["guidance"]:g} was chosen by top-5 retrieval on 200 other training captions: {f["top5_by_guidance"]}.
-DPM-Solver++ 2M, 20 steps. Chance is 0.5 % / 2.5 %.
+distance is not FID. Guidance {f["guidance"]:g} was chosen by top-5 retrieval on 200 other training captions ({chosen}).
+DPM-Solver++ 2M, 20 steps. Chance is 0.5 % / 2.5 % among 200.
 
 **Limits**: it knows the emoji it was trained on and their names and keywords; concepts outside the training split mostly
 come out as something else. Fine detail (faces in crowds, text, flags) is lost. A model of a CPU hour, not of a GPU day.
