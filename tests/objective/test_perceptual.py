@@ -82,7 +82,8 @@ def test_random_features_are_a_function_of_their_seed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, again)) and not torch.equal(first[0], other[0])
     assert [tuple(f.shape[1:]) for f in first] == [(8, 8, 8), (16, 4, 4), (32, 2, 2)]
     assert not RandomFeatures().state_dict() and "not LPIPS" in RandomFeatures.label
-    assert RandomFeatures(**RandomFeatures(1, (4,), 2).config).config == {"in_channels": 1, "channels": [4], "seed": 2, "bias": 0.1}
+    config = {"in_channels": 1, "channels": [4], "seed": 2, "bias": 0.1}
+    assert RandomFeatures(**RandomFeatures(1, (4,), 2).config).config == config
 
 
 def test_random_features_keep_their_strength_through_the_scales() -> None:
