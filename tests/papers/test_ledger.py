@@ -39,6 +39,8 @@ CASES = [
     ({}, "shown"),
     ({"holds": False}, "shown in part"),
     ({"interval": (-8.0, 0.5)}, "shown in part"),
+    ({"interval": (-8.0, 0.5), "holds": False}, "not shown"),
+    ({"interval": None, "holds": False}, "not shown"),
     ({"interval": (-8.0, 0.0)}, "shown in part"),
     ({"interval": None}, "shown in part"),
     ({"seeds": (0,)}, "shown in part"),

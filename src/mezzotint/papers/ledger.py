@@ -111,7 +111,8 @@ def strongest_verdict(entry: LedgerEntry) -> Verdict:
 
     With effect = (baseline - ours) if lower is better, else (ours - baseline), and its 95 % interval:
     "shown" needs `holds` and an interval above zero (an exact result needs only effect > 0); "shown in part"
-    needs an effect > 0; "contradicted" means an interval (or exact effect) below zero; the rest is "not shown".
+    needs an effect > 0 and either `holds` or an interval above zero; "contradicted" means an interval (or exact
+    effect) below zero; the rest is "not shown".
     """
     sign = -1.0 if entry.direction == "lower" else 1.0
     effect = sign * (entry.ours - entry.baseline)
@@ -123,7 +124,7 @@ def strongest_verdict(entry: LedgerEntry) -> Verdict:
         low, high = -math.inf, math.inf  # a trained result without an interval says little
     if entry.holds and effect > 0 and low > 0 and (entry.scale == "exact" or len(entry.seeds) >= 2):
         return "shown"
-    if effect > 0:
+    if effect > 0 and (entry.holds or low > 0):
         return "shown in part"
     return "contradicted" if high < 0 else "not shown"
 
