@@ -46,7 +46,7 @@ def emoji() -> LatentRecipe:
             objective=Denoise("flow", times=LogitNormalTime(), drop=0.1),
             optimiser=AdamW(lr=1e-3, betas=(0.9, 0.99), schedule="cosine", warmup=200, final=0.02),
             ema=0.999,
-            budget=Budget(steps=5000, batch=64),
+            budget=Budget(steps=12000, batch=64),
             seed=0,
         ),
         size=64,
