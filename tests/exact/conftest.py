@@ -33,7 +33,7 @@ def beds() -> dict[str, Distribution]:
 
 @pytest.fixture(scope="session")
 def rmse() -> Callable[..., float]:
-    """rmse(sampler, bed, schedule, steps, uniform="lambda"): the error at t = 0.01 against the exact flow, 256 draws."""
+    """rmse(sampler, bed, schedule, steps, uniform="lambda"): the error at t = 0.01 against the exact flow."""
 
     def measured(sampler: Sampler, on: str, schedule: Schedule, steps: int, uniform: str = "lambda") -> float:
         exact = BEDS[on]
