@@ -3,8 +3,9 @@
 # make lint    ruff and pyright        make docs     the documentation, warnings are errors
 # make readme  README's table          make picture  README's picture
 # make ci      what continuous integration runs
+# make peers   the libraries we measure against, in .venv-peers
 #
-# All of it lives in .venv, made on first use and remade when pyproject.toml or constraints.txt change.
+# All the rest lives in .venv, made on first use and remade when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -12,12 +13,13 @@ PROMPTS ?= examples/sixteen.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format docs readme picture ci clean
+.PHONY: help env demo test lint format docs readme picture peers ci clean
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 env: $(STAMP)
 
@@ -58,8 +60,21 @@ picture: env
 	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png
 	@mkdir -p docs/images && cp demo/demo.png docs/images/demo.png
 
+# Apart from .venv: the peers bring torchvision, which breaks the import of other packages beside some builds of torch.
+# The core set comes with its dependencies, the peers without theirs; setuptools last, as a peer needs an old one.
+peers: $(PEERS)/.installed
+
+$(PEERS)/.installed: pyproject.toml constraints.txt constraints-peers.txt
+	@echo "making the peers' environment in $(PEERS) (once; a few minutes)"
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install \
+	  -e ".[diffusers]" beartype hypothesis jsonschema pytest scikit-image tqdm
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --no-deps -r constraints-peers.txt
+	@$(PEERS)/bin/python benchmarks/peers.py
+	@touch $@
+
 ci:
 	.ci/run
 
 clean:
-	rm -rf $(VENV) docs/_build demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) docs/_build demo .pytest_cache .ruff_cache

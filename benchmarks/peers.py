@@ -1,0 +1,15 @@
+"""Which of the libraries we measure against can be imported here: `python benchmarks/peers.py`."""
+
+from __future__ import annotations
+
+from mezzotint.bench import PEERS, find_peer
+
+
+def main() -> None:
+    for name in PEERS:
+        peer = find_peer(name)
+        print(f"{name:<16} {peer.version or '-':<14} {peer.reason or 'ok'}")
+
+
+if __name__ == "__main__":
+    main()
