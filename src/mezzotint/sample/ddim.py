@@ -45,6 +45,10 @@ class DDIM(Multistep):
         """True unless eta = 0."""
         return self.eta > 0
 
+    def first_order(self, nodes: Sequence[Node], k: int) -> float:
+        """See Sampler.first_order; the only estimate's whole weight."""
+        return self.row(nodes, k).m[0]
+
     def row(self, nodes: Sequence[Node], k: int) -> Row:
         """See Multistep.row."""
         s, t = nodes[k], nodes[k + 1]

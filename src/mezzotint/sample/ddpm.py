@@ -30,6 +30,10 @@ class DDPM(Multistep):
         """True."""
         return True
 
+    def first_order(self, nodes: Sequence[Node], k: int) -> float:
+        """See Sampler.first_order; the only estimate's whole weight."""
+        return self.row(nodes, k).m[0]
+
     def row(self, nodes: Sequence[Node], k: int) -> Row:
         """See Multistep.row."""
         s, t = nodes[k], nodes[k + 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule, resolve_grid
 from mezzotint.core.grid import Grid
-from mezzotint.sample.plan import Plan
+from mezzotint.sample.expint import psi0
+from mezzotint.sample.plan import Node, Plan
 
 __all__ = ["OnStep", "Sampler", "State"]
 
@@ -57,6 +58,21 @@ class Sampler(ABC):
     def nfe(self, steps: int) -> int:
         """Network evaluations of `steps` steps on a grid that ends at t = 0 (`plan(...).nfe` for any grid)."""
         return steps
+
+    def first_order(self, nodes: Sequence[Node], k: int) -> float:
+        """The weight of the data estimate in the first-order part of step k, at a given state.
+
+        For every solver that is exact in the linear part it is alpha_t (1 - e^-h), h = lambda_t - lambda_s: the rest
+        of its step is built of differences of predictions. h = inf (from alpha = 0, to sigma = 0) gives alpha_t. A
+        solver with another weight, as those that draw noise, states its own; `DualFast` changes this term alone.
+
+        Args:
+            nodes: of the run, from noise to data.
+            k: the step, from nodes[k] to nodes[k + 1].
+
+        Source: arXiv 2506.13058 ("the first-order term of the base solver"), 2211.01095, equation 8.
+        """
+        return nodes[k + 1].alpha * psi0(nodes[k + 1].lam - nodes[k].lam)
 
     @abstractmethod
     def plan(self, schedule: Schedule, grid: Float[Tensor, " n"]) -> Plan:
