@@ -6,20 +6,35 @@ Each is linear in the two unknowns (x0, eps), and x_t is known: any one of them 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mezzotint.core.known import known_levels
 from mezzotint.core.schedule import Schedule
 
 __all__ = ["Prediction"]
 
+_WIDE = (torch.float32, torch.float64)
 
-def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+
+def _divide(numerator: Tensor, denominator: Tensor | float) -> Tensor:
     """numerator / denominator, 0 where the denominator is exactly 0 (there the unknown is free)."""
-    return numerator / torch.where(denominator == 0, torch.inf, denominator)
+    if isinstance(denominator, Tensor):
+        return numerator / torch.where(denominator == 0, torch.inf, denominator)
+    return numerator / (denominator or torch.inf)
+
+
+def _mix(a: Any, x: Tensor, b: Any, y: Tensor, over: Any) -> Tensor:
+    """(a x + b y) / over, 0 where `over` is 0; one or two kernels where the coefficients are floats."""
+    if isinstance(over, Tensor):
+        return _divide(a * x + b * y, over)
+    if a != 1.0 and over:
+        return torch.add(torch.mul(x, a / over), y, alpha=b / over)
+    total = torch.add(x, y, alpha=b)  # before the division: where `over` is small the two nearly cancel
+    return total if over == 1.0 else _divide(total, over)
 
 
 class Prediction:
@@ -46,10 +61,12 @@ class Prediction:
             )
         if t.shape != x_t.shape[:1]:
             raise ValueError(f"times have shape {tuple(t.shape)}; expected ({len(x_t)},), one a sample")
-        dtype = torch.promote_types(torch.promote_types(value.dtype, x_t.dtype), torch.float32)
         self.kind, self.t, self.schedule = kind, t, schedule
-        self.value, self.x_t = value.to(dtype), x_t.to(dtype)
-        self._cache: dict[str, Tensor] = {kind: self.value}
+        if value.dtype is not x_t.dtype or value.dtype not in _WIDE:
+            dtype = torch.promote_types(torch.promote_types(value.dtype, x_t.dtype), torch.float32)
+            value, x_t = value.to(dtype), x_t.to(dtype)
+        self.value, self.x_t = value, x_t
+        self._cache: dict[str, Tensor] = {kind: value}
 
     @classmethod
     def from_x0(cls, value: Tensor, x_t: Tensor, t: Tensor, schedule: Schedule) -> Prediction:
@@ -103,6 +120,10 @@ class Prediction:
         """sigma(t), (b, 1, ...)."""
         return self._coefficient("sigma")
 
+    def _levels(self) -> tuple[float, float] | tuple[Tensor, Tensor]:
+        """alpha and sigma: floats where the time carries them (a sampler's does), else tensors (b, 1, ...)."""
+        return known_levels(self.t, self.schedule) or (self.alpha, self.sigma)
+
     def _get(self, kind: str) -> Tensor:
         if kind not in self._cache:
             self._cache[kind] = getattr(self, f"_as_{kind}")()
@@ -134,28 +155,29 @@ class Prediction:
         return self._get("score")
 
     def _as_x0(self) -> Tensor:
-        a, s = self.alpha, self.sigma
+        a, s = self._levels()
         if self.kind == "v":
-            return (a * self.x_t - s * self.value) / (a * a + s * s)
+            return _mix(a, self.x_t, -s, self.value, a * a + s * s)
         if self.kind == "flow":
-            return (self.x_t - s * self.value) / (a + s)
-        return _divide(self.x_t - s * self.eps, a)
+            return _mix(1.0, self.x_t, -s, self.value, a + s)
+        return _mix(1.0, self.x_t, -s, self.eps, a)
 
     def _as_eps(self) -> Tensor:
-        a, s = self.alpha, self.sigma
+        a, s = self._levels()
         if self.kind == "score":
             return -s * self.value
         if self.kind == "v":
-            return (s * self.x_t + a * self.value) / (a * a + s * s)
+            return _mix(s, self.x_t, a, self.value, a * a + s * s)
         if self.kind == "flow":
-            return (self.x_t + a * self.value) / (a + s)
-        return _divide(self.x_t - a * self.value, s)
+            return _mix(1.0, self.x_t, a, self.value, a + s)
+        return _mix(1.0, self.x_t, -a, self.value, s)
 
     def _as_v(self) -> Tensor:
-        return self.alpha * self.eps - self.sigma * self.x0
+        a, s = self._levels()
+        return a * self.eps - s * self.x0
 
     def _as_flow(self) -> Tensor:
         return self.eps - self.x0
 
     def _as_score(self) -> Tensor:
-        return -_divide(self.eps, self.sigma)
+        return -_divide(self.eps, self._levels()[1])

@@ -9,19 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Prediction
+from mezzotint.core.known import spread_time
 
 __all__ = ["Guide", "GuidedDenoiser", "spread_time"]
-
-
-def spread_time(t: Float[Tensor, " b"], spread: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """`spread`, made of copies of `t`'s entries, with the number that a sampler's time carries (`Plan.time`).
-
-    A guide that rearranges the batch hands it on, so that one nearer to the network need not read the time back.
-    """
-    known = getattr(t, "known_time", None)
-    if known is not None:
-        setattr(spread, "known_time", known)  # noqa: B010 (Tensor declares no such attribute)
-    return spread
 
 
 @runtime_checkable

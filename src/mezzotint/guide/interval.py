@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Prediction
+from mezzotint.core.known import known_time
 from mezzotint.guide.guided import Guide, GuidedDenoiser
 
 __all__ = ["Interval"]
@@ -81,5 +82,5 @@ class _IntervalDenoiser(GuidedDenoiser):
 
 def _span(t: Tensor) -> tuple[float, float]:
     """Smallest and largest time. Samplers' times carry their number; others are read back from the device."""
-    known = getattr(t, "known_time", None)
+    known = known_time(t)
     return (known, known) if known is not None else (float(t.min()), float(t.max()))

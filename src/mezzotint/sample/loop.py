@@ -147,7 +147,7 @@ class Sampler(ABC):
             raise ValueError(f"the condition has {c.batch} rows but x_T has {len(x_T)} samples; give one row a sample")
         self._check_noise(noise, len(x_T))
         x = x_T.to(torch.promote_types(x_T.dtype, torch.float32))
-        return self._run(d, State(x), self.plan(d.schedule, times).on(x), c, noise)
+        return self._run(d, State(x), self.plan(d.schedule, times).on(x, d.schedule), c, noise)
 
     def _run(self, d: Denoiser, state: State, plan: Plan, c: Condition | None, noise: Noise | None) -> Iterator[State]:
         sums: list[Tensor] = []
@@ -155,7 +155,7 @@ class Sampler(ABC):
             state = self.step(d, state, k, plan, c, noise)
             if state.x0 is not None:
                 # one number a step, looked at after the last: a sum is finite unless a term is not
-                sums.append(state.x0.detach().sum())
+                sums.append((state.x0.detach() if state.x0.requires_grad else state.x0).sum())
             yield state
         _check_finite(sums, state.x, plan)
 
@@ -177,7 +177,9 @@ class Sampler(ABC):
         Raises:
             ValueError: if its shape is not that of x.
         """
-        x0 = d(x, plan.time(k, x, call), c).x0.to(x.dtype)
+        x0 = d(x, plan.time(k, x, call), c).x0
+        if x0.dtype is not x.dtype:
+            x0 = x0.to(x.dtype)
         if x0.shape != x.shape:
             raise ValueError(f"the denoiser predicts data of shape {tuple(x0.shape)} for x of {tuple(x.shape)}")
         return x0

@@ -8,7 +8,6 @@ at alpha = 0 it is -inf, and the coefficients are the limits there, never a loga
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Schedule
+from mezzotint.core.known import mark_time
 
 __all__ = ["Node", "Plan", "nodes_of"]
 
@@ -62,7 +62,7 @@ class Plan:
     columns: tuple[str, ...]
     rows: tuple[tuple[float, ...], ...]
     calls: tuple[tuple[float, ...], ...]
-    _clock: Tensor | None = field(default=None, compare=False, repr=False)
+    _clock: tuple[tuple[Tensor, ...], ...] | None = field(default=None, compare=False, repr=False)
 
     @property
     def steps(self) -> int:
@@ -74,25 +74,34 @@ class Plan:
         """Network evaluations of the whole run."""
         return sum(map(len, self.calls))
 
-    def on(self, x: Tensor) -> Plan:
-        """The same plan with its times already on x's device, so that the loop copies nothing there."""
-        return replace(self, _clock=self._times().to(x.device, x.dtype))
+    def on(self, x: Tensor, schedule: Schedule | None = None) -> Plan:
+        """The same plan with its times made for a run that starts at x, so that the loop neither copies nor slices.
+
+        With a schedule the times carry alpha and sigma as floats too (`core/known.py`).
+        """
+        return replace(self, _clock=self._times(x, schedule))
 
     def time(self, k: int, x: Tensor, call: int = 0) -> Float[Tensor, " b"]:
         """The time of one evaluation of step k, (b,), as a view.
 
         The tensor carries the number as `known_time`, so that a guide that depends on it need not read it back.
         """
-        clock = self._clock if self._clock is not None else self._times()
-        t = clock[k, call].to(x.device, x.dtype).expand(len(x))
-        setattr(t, "known_time", self.calls[k][call])  # noqa: B010 (Tensor declares no such attribute)
-        return t
+        if self._clock is not None:
+            t = self._clock[k][call]
+            if len(t) == len(x) and t.device == x.device and t.dtype is x.dtype:
+                return t
+        number = self.calls[k][call]
+        return mark_time(torch.tensor(number, dtype=x.dtype, device=x.device).expand(len(x)), number)
 
     def table(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Float[Tensor, "n c"]:
         """The rows as one tensor, (n, len(columns))."""
         return torch.tensor(self.rows, dtype=torch.float64).to(device, dtype)
 
-    def _times(self) -> Tensor:
-        width = max(map(len, self.calls))
-        padded: Sequence[tuple[float, ...]] = [c + c[-1:] * (width - len(c)) for c in self.calls]
-        return torch.tensor(padded, dtype=torch.float64)
+    def _times(self, x: Tensor, schedule: Schedule | None) -> tuple[tuple[Tensor, ...], ...]:
+        exact = torch.tensor([t for step in self.calls for t in step], dtype=torch.float64)
+        views = iter(exact.to(x.device, x.dtype).expand(len(x), -1).unbind(1))
+        levels = iter(())
+        if schedule is not None:
+            pairs = zip(schedule.alpha(exact).tolist(), schedule.sigma(exact).tolist())
+            levels = iter([(schedule, alpha, sigma) for alpha, sigma in pairs])
+        return tuple(tuple(mark_time(next(views), t, next(levels, None)) for t in step) for step in self.calls)
