@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mezzotint.core.condition import Condition
+from mezzotint.core.known import known_levels
 from mezzotint.core.prediction import Prediction
 from mezzotint.core.schedule import Schedule
 
@@ -142,20 +144,31 @@ class EDMDenoiser(NetworkDenoiser):
 
     def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """c_noise = -lambda / 4."""
+        known = known_levels(t, self.schedule)
+        if known is not None:
+            alpha, sigma = known
+            lam = math.log(alpha / sigma) if alpha and sigma else math.copysign(math.inf, alpha - sigma)
+            return torch.full_like(t, min(max(-0.25 * lam, -20.0), 20.0))
         return (-0.25 * self.schedule.half_log_snr(t)).clamp(-20, 20)
 
     def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
         """See Denoiser.forward."""
+        known = known_levels(t, self.schedule)
+        if known is not None:  # numbers: two kernels besides the network's input
+            c_in, c_skip, c_out = self._weights(*known)
+            out = self.raw(c_in * x_t, self.time(t), c)
+            return Prediction("x0", torch.add(c_skip * x_t, out, alpha=c_out), x_t, t, self.schedule)
         wide = t.to(torch.float64)
-        shape = (-1, *[1] * (x_t.ndim - 1))
-        a, s = self.schedule.alpha(wide), self.schedule.sigma(wide)
-        k = a * a * self.sigma_data**2 + s * s
         dtype = torch.promote_types(x_t.dtype, torch.float32)
-        c_in, c_skip, c_out = (
-            q.to(dtype).view(shape) for q in (k.rsqrt(), a * self.sigma_data**2 / k, s * self.sigma_data * k.rsqrt())
-        )
+        weights = self._weights(self.schedule.alpha(wide), self.schedule.sigma(wide))
+        c_in, c_skip, c_out = (q.to(dtype).view(-1, *[1] * (x_t.ndim - 1)) for q in weights)
         out = self.raw(c_in * x_t, self.time(wide).to(dtype), c)
         return Prediction("x0", c_skip * x_t + c_out * out, x_t, t, self.schedule)
+
+    def _weights(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
+        """c_in, c_skip, c_out, of numbers or of tensors."""
+        k = alpha * alpha * self.sigma_data**2 + sigma * sigma
+        return k**-0.5, alpha * self.sigma_data**2 / k, sigma * self.sigma_data * k**-0.5
 
 
 class EncodedDenoiser(Denoiser):
