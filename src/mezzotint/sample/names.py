@@ -46,7 +46,21 @@ NAMED: dict[str, NamedSampler] = {
         NamedSampler("heun", Heun, "2 steps - 1", "2206.00364", "Heun in the noise level"),
         NamedSampler("dpmpp-1", partial(DPMSolverPP, order=1), "steps", "2211.01095", "DPM-Solver++ of order 1"),
         NamedSampler("dpmpp-2m", partial(DPMSolverPP, order=2), "steps", "2211.01095", "DPM-Solver++ 2M, midpoint"),
+        NamedSampler(
+            "dpmpp-2m-taylor",
+            partial(DPMSolverPP, order=2, form="taylor"),
+            "steps",
+            "2211.01095",
+            "DPM-Solver++ 2M, Taylor",
+        ),
         NamedSampler("dpmpp-3m", partial(DPMSolverPP, order=3), "steps", "2211.01095", "DPM-Solver++ 3M, exact"),
+        NamedSampler(
+            "dpmpp-3m-published",
+            partial(DPMSolverPP, order=3, third="published"),
+            "steps",
+            "2211.01095",
+            "DPM-Solver++ 3M as other libraries have it: second order",
+        ),
     )
 }
 
