@@ -3,6 +3,7 @@
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
@@ -10,20 +11,28 @@ from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
 from mezzotint.sample.plan import Node, Plan, nodes_of
+from mezzotint.sample.singlestep import DPMSolverPPSingle
+from mezzotint.sample.staged import Move, Stage, Staged
 
 __all__ = [
     "DDIM",
     "DDPM",
     "NAMED",
     "Churn",
+    "DPMSolver",
     "DPMSolverPP",
+    "DPMSolverPPSingle",
+    "DPMSolverSingle",
     "Euler",
     "Heun",
+    "Move",
     "Multistep",
     "NamedSampler",
     "Node",
     "Plan",
     "Sampler",
+    "Stage",
+    "Staged",
     "State",
     "nodes_of",
     "sampler_named",

@@ -8,10 +8,12 @@ from functools import partial
 
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
+from mezzotint.sample.singlestep import DPMSolverPPSingle
 
 __all__ = ["NAMED", "NamedSampler", "sampler_named"]
 
@@ -54,6 +56,11 @@ NAMED: dict[str, NamedSampler] = {
             "DPM-Solver++ 2M, Taylor",
         ),
         NamedSampler("dpmpp-3m", partial(DPMSolverPP, order=3), "steps", "2211.01095", "DPM-Solver++ 3M, exact"),
+        NamedSampler("dpmpp-2s", partial(DPMSolverPPSingle, order=2), "steps", "2211.01095", "DPM-Solver++ 2S"),
+        NamedSampler("dpmpp-3s", partial(DPMSolverPPSingle, order=3), "steps", "2211.01095", "DPM-Solver++ 3S"),
+        NamedSampler("dpm-2m", partial(DPMSolver, order=2), "steps", "2206.00927", "noise-form DPM-Solver 2M"),
+        NamedSampler("dpm-2s", partial(DPMSolverSingle, order=2), "steps", "2206.00927", "noise-form DPM-Solver-2"),
+        NamedSampler("dpm-3s", partial(DPMSolverSingle, order=3), "steps", "2206.00927", "noise-form DPM-Solver-3"),
         NamedSampler(
             "dpmpp-3m-published",
             partial(DPMSolverPP, order=3, third="published"),
