@@ -1,10 +1,12 @@
 """Samplers: from noise to data, with a declared order and a declared number of network evaluations."""
 
+from mezzotint.sample.calibrate_c import Calibration, calibrate_c
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.dualfast import DualFast
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler, State
@@ -18,11 +20,13 @@ __all__ = [
     "DDIM",
     "DDPM",
     "NAMED",
+    "Calibration",
     "Churn",
     "DPMSolver",
     "DPMSolverPP",
     "DPMSolverPPSingle",
     "DPMSolverSingle",
+    "DualFast",
     "Euler",
     "Heun",
     "Move",
@@ -34,6 +38,7 @@ __all__ = [
     "Stage",
     "Staged",
     "State",
+    "calibrate_c",
     "nodes_of",
     "sampler_named",
 ]

@@ -10,6 +10,7 @@ from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.dualfast import DualFast
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
@@ -68,6 +69,8 @@ NAMED: dict[str, NamedSampler] = {
             "2211.01095",
             "DPM-Solver++ 3M as other libraries have it: second order",
         ),
+        NamedSampler("dualfast-ddim", partial(DualFast, DDIM()), "steps", "2506.13058", "DDIM, more contrast"),
+        NamedSampler("dualfast-dpmpp-2m", partial(DualFast, DPMSolverPP()), "steps", "2506.13058", "2M, more contrast"),
     )
 }
 
