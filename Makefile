@@ -68,7 +68,7 @@ $(PEERS)/.installed: pyproject.toml constraints.txt constraints-peers.txt
 	@echo "making the peers' environment in $(PEERS) (once; a few minutes)"
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install \
-	  -e ".[diffusers]" beartype hypothesis jsonschema pytest scikit-image tqdm
+	  -e ".[bench,diffusers]" beartype hypothesis jsonschema pytest scikit-image tqdm
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --no-deps -r constraints-peers.txt
 	@$(PEERS)/bin/python benchmarks/peers.py
 	@touch $@

@@ -1,32 +1,23 @@
-"""`mezzotint bench import`: measurements of the library itself."""
+"""`mezzotint bench`: measurements of the library, side by side with whichever peers are installed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
-from mezzotint.cli.import_time import help_seconds, import_seconds
-from mezzotint.cli.options import Parser, count, print_json
-
-IMPORT_BUDGET, HELP_BUDGET = 0.060, 0.5
+# name -> module with main(arguments), and what it measures
+BENCHES: dict[str, tuple[str, str]] = {
+    "import": ("mezzotint.cli.bench_import", "what starting costs, beside its budgets"),
+    "accuracy": ("mezzotint.cli.bench_accuracy", "error against network evaluations, for our solvers and the peers'"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one benchmark; status 1 where a budget is exceeded."""
-    parser = Parser("bench", "Measure the library itself.")
-    parser.add_argument("what", choices=["import"], help="import: what starting costs, beside its budgets")
-    parser.add_argument("--repeats", type=count, default=3, help="fresh interpreters a measurement (the median counts)")
-    parser.json_option()
-    told = parser.parse_args(arguments)
-    seconds = import_seconds("mezzotint", told.repeats)
-    rows = [
-        {"name": "import torch", "seconds": seconds["torch"], "budget": None},
-        {"name": "import mezzotint, after torch", "seconds": seconds["mezzotint"], "budget": IMPORT_BUDGET},
-        {"name": "mezzotint --help", "seconds": help_seconds(told.repeats), "budget": HELP_BUDGET},
-    ]
-    if told.json:
-        print_json(rows)
-    else:
-        for row in rows:
-            budget = f"  (budget {1000 * row['budget']:.0f} ms)" if row["budget"] is not None else ""
-            print(f"{row['name']:<30} {1000 * row['seconds']:8.1f} ms{budget}")
-    return 1 if any(row["budget"] is not None and row["seconds"] > row["budget"] for row in rows) else 0
+    """Run one benchmark."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: mezzotint bench WHAT ...\n")
+        print("\n".join(f"  {name:<10} {about}" for name, (_, about) in BENCHES.items()))
+        return 0 if arguments else 2
+    if arguments[0] not in BENCHES:
+        raise ValueError(f"unknown benchmark {arguments[0]!r}; expected one of {', '.join(BENCHES)}")
+    return import_module(BENCHES[arguments[0]][0]).main(arguments[1:])
