@@ -143,7 +143,7 @@ def test_a_closed_pipe_is_no_error():
 
 
 def test_bench_import_reports_budgets(cli, monkeypatch):
-    from mezzotint.cli import bench
+    from mezzotint.cli import bench_import as bench
 
     monkeypatch.setattr(bench, "import_seconds", lambda name, repeats: {"torch": 2.0, "mezzotint": 0.01})
     monkeypatch.setattr(bench, "help_seconds", lambda repeats: 0.7)
