@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule
 from mezzotint.core.grid import Grid
+from mezzotint.sample.combine import combine
 from mezzotint.sample.heard import Heard, check_branch, moved, number_of, parts_of, regime_at, unthresholded
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.plan import Node, Plan
@@ -180,12 +181,19 @@ class DualFast(Sampler):
         alpha, sigma, first_order, mix = plan.rows[k]
         said = heard.first
         assert said is not None
-        eps = torch.sub(state.x, said.to(state.x.dtype), alpha=alpha).div_(sigma)
+        part = torch.sub(state.x, said.to(state.x.dtype), alpha=alpha)  # sigma eps
         x = after.x
         if raw and mix and first_order:
-            drift = -mix * sigma / alpha * heard.gain
-            x = torch.add(x, moved(heard.prediction, (eps - raw[-1]).mul_(drift), threshold), alpha=first_order)
-        kept = (raw or (eps,)) if self.tau == "first" else (eps, *raw)[: 1 if self.tau == "prev" else self.tau]
+            since, reference = raw[-1]
+            drift = -mix * heard.gain / alpha
+            terms = (drift, part), (-drift * sigma / plan.rows[since][1], reference)
+            if threshold is None:
+                (now, own), (then, other) = terms
+                x = torch.add(x, own, alpha=first_order * now).add_(other, alpha=first_order * then)
+            else:
+                x = torch.add(x, moved(heard.prediction, combine(*terms), threshold), alpha=first_order)
+        seen = (k, part)
+        kept = (raw or (seen,)) if self.tau == "first" else (seen, *raw)[: 1 if self.tau == "prev" else self.tau]
         return _DualState(x, k + 1, after.x0, after.history, after, kept, regime)
 
     def _c(self, nodes: Sequence[Node], k: int) -> float:
@@ -210,10 +218,10 @@ class _DualPlan(Plan):
 
 @dataclass(frozen=True)
 class _DualState(State):
-    """The base's state, and the raw noise estimates that may become references: newest first, the last is eps_tau."""
+    """The base's state, and what may become references, newest first, the last is eps_tau: (step, sigma eps), raw."""
 
     inner: State = field(default_factory=lambda: State(torch.zeros(0)))
-    raw: tuple[Tensor, ...] = ()
+    raw: tuple[tuple[int, Tensor], ...] = ()
     regime: tuple[bool, ...] = ()
 
 

@@ -51,10 +51,9 @@ class _Said(Denoiser):
         return self.prediction
 
 
-def moved(p: Prediction | None, by: Tensor, threshold: Threshold | None) -> Tensor:
-    """D_new - D_k for D_new = D_k + by, both thresholded if there is a threshold."""
-    if threshold is None or p is None:
-        return by
+def moved(p: Prediction | None, by: Tensor, threshold: Threshold) -> Tensor:
+    """How far adding `by` to the data prediction moves it, both thresholded."""
+    assert p is not None
     now, was = (threshold(_Said(p.with_x0(x0)))(p.x_t, p.t).x0 for x0 in (p.x0 + by, p.x0))
     return (now - was).to(by.dtype)
 
