@@ -1,12 +1,16 @@
 """Samplers: from noise to data, with a declared order and a declared number of network evaluations."""
 
+from mezzotint.sample.calibrate import calibrate_ems
 from mezzotint.sample.calibrate_c import Calibration, calibrate_c
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.dpmv3 import DPMSolverV3
 from mezzotint.sample.dualfast import DualFast
+from mezzotint.sample.ems import EMS
+from mezzotint.sample.error_split import ErrorSplit, error_split
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler, State
@@ -19,6 +23,7 @@ from mezzotint.sample.staged import Move, Stage, Staged
 __all__ = [
     "DDIM",
     "DDPM",
+    "EMS",
     "NAMED",
     "Calibration",
     "Churn",
@@ -26,7 +31,9 @@ __all__ = [
     "DPMSolverPP",
     "DPMSolverPPSingle",
     "DPMSolverSingle",
+    "DPMSolverV3",
     "DualFast",
+    "ErrorSplit",
     "Euler",
     "Heun",
     "Move",
@@ -39,6 +46,8 @@ __all__ = [
     "Staged",
     "State",
     "calibrate_c",
+    "calibrate_ems",
+    "error_split",
     "nodes_of",
     "sampler_named",
 ]

@@ -10,7 +10,9 @@ from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
+from mezzotint.sample.dpmv3 import DPMSolverV3
 from mezzotint.sample.dualfast import DualFast
+from mezzotint.sample.ems import EMS
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
@@ -76,14 +78,19 @@ NAMED: dict[str, NamedSampler] = {
 
 
 def sampler_named(name: str) -> Sampler:
-    """The sampler of that name, with its defaults.
+    """The sampler of that name, with its defaults; "dpm-v3:FILE" is DPM-Solver-v3 with the EMS of that file.
 
     Raises:
-        ValueError: for an unknown name; lists the known ones.
+        ValueError: for an unknown name; lists the known ones. For a file that holds no EMS.
 
     >>> sampler_named("dpmpp-2m").order
     2
     """
+    method, _, file = name.partition(":")
+    if method == "dpm-v3":
+        if not file:
+            raise ValueError("dpm-v3 needs the model's statistics: dpm-v3:FILE (mezzotint calibrate makes the file)")
+        return DPMSolverV3(EMS.load(file))
     if name not in NAMED:
-        raise ValueError(f"unknown sampler {name!r}; expected one of {', '.join(NAMED)}")
+        raise ValueError(f"unknown sampler {name!r}; expected one of {', '.join(NAMED)}, or dpm-v3:FILE")
     return NAMED[name].make()
