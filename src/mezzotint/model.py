@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -61,13 +61,14 @@ class Model(nn.Module):
         self.size = (int(size[0]), int(size[1]))
         self.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": 3.0, **(defaults or {})}
         self.card, self.name = card, name
+        self.source: Any = None  # the components of a diffusers pipeline, where it was loaded from one
         if isinstance(conditioner, Attaches):
             conditioner.attach(autoencoder)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.denoiser.parameters()).device
+        """Where the network is (where it computes, if its weights wait elsewhere)."""
+        return getattr(self.denoiser.net, "device", None) or next(self.denoiser.parameters()).device
 
     @property
     def multiple(self) -> int:
@@ -140,12 +141,30 @@ class Model(nn.Module):
             raise ValueError(f"{self.name}: the images are not finite; lower the guidance ({guidance})")
         return images
 
-    def save(self, path: str | Path, dtype: torch.dtype | None = None) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        dtype: torch.dtype | None = None,
+        format: Literal["mezzotint", "diffusers"] | None = None,
+    ) -> Path:
         """Write a model folder that `mezzotint.load` reads; it appears whole or not at all.
 
+        Args:
+            path: a new or empty folder, or one of a model, which is replaced.
+            dtype: of the weights on disk; None keeps each tensor's own. Only for our own format.
+            format: None keeps the format the model was loaded from; "diffusers" is for models that came from it.
+
         Raises:
-            ValueError: if it cannot be written.
+            ValueError: if it cannot be written, or not in this format.
         """
+        if format not in (None, "mezzotint", "diffusers"):
+            raise ValueError(f"unknown format {format!r}; expected 'mezzotint' or 'diffusers'")
+        if format == "diffusers" or (format is None and self.source is not None):
+            from mezzotint.io.diffusers.save import write_pipeline
+
+            if dtype is not None:
+                raise ValueError("dtype is for our own format; convert the model first, or load it with dtype=")
+            return write_pipeline(self.source, path)
         parts = Parts(self.denoiser, self.autoencoder, self.conditioner, self.size, self.defaults, self.card)
         return write_folder(parts, path, dtype)
 
@@ -221,12 +240,17 @@ def shipped() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(WEIGHTS.glob("*/denoiser.safetensors"))}
 
 
-def load(name: str | Path, device: torch.device | str | None = None) -> Model:
-    """A model by its shipped name or its folder.
+def load(name: str | Path, device: torch.device | str | None = None, **options: Any) -> Model:
+    """A model by its shipped name, its folder (ours, or of a diffusers pipeline), or its hub id.
 
     Args:
-        name: "emoji", "emoji-pixel", or the path of a model folder.
+        name: "emoji", "emoji-pixel"; the path of a folder; or a hub id "owner/model" of a diffusers pipeline.
         device: where to put it; the CPU if None.
+        options: for diffusers pipelines only. `dtype` (as torch.bfloat16) and `variant` (as "fp16") of the weights;
+            `device_map`, `max_memory`, `offload_folder`, `offload_state_dict`, `low_cpu_mem_usage`, handed to
+            diffusers and transformers; `offload`: "model" or "sequential", weights wait on the CPU and visit `device`
+            when needed; `revision`, `cache_dir`, `token`, `local_files_only` for the hub;
+            `allow_pickle=True` also opens weights that are pickles, which can run code: only for files you trust.
 
     Raises:
         ValueError: if there is no such model, or its files are damaged (the message names the file).
@@ -237,13 +261,17 @@ def load(name: str | Path, device: torch.device | str | None = None) -> Model:
     """
     known = shipped()
     path = known.get(str(name), Path(name))
-    if not path.is_dir():
-        raise ValueError(
-            f"no model {str(name)!r}: neither shipped ({', '.join(known) or 'none'}) nor a folder "
-            "(hub ids are not read by this version: download the folder first)"
-        )
-    if (path / "model_index.json").is_file() and not (path / "config.json").is_file():
-        raise ValueError(f"{path} is a diffusers pipeline; this version reads Mezzotint's own folders only")
+    if not path.is_dir() or ((path / "model_index.json").is_file() and not (path / "config.json").is_file()):
+        from mezzotint.io.diffusers import is_hub_id, load_pipeline
+
+        if not path.is_dir() and not is_hub_id(str(name)):
+            raise ValueError(
+                f"no model {str(name)!r}: neither shipped ({', '.join(known) or 'none'}) nor a folder, "
+                "nor of the form of a hub id, owner/model"
+            )
+        return load_pipeline(path if path.is_dir() else str(name), device, **options)
+    if options:
+        raise ValueError(f"{', '.join(sorted(options))}: options for diffusers pipelines; {path} is a folder of ours")
     parts = read_folder(path)
     model = Model(
         parts.denoiser,

@@ -63,6 +63,8 @@ def describe(kind: str, part: Any) -> dict[str, Any]:
     {'type': 'Flow', 'config': {}}
     """
     name = type(part).__name__
+    if type(part).__module__.startswith("mezzotint.io.diffusers"):
+        raise ValueError(f"the {kind} is a part of a diffusers pipeline; save the model with format='diffusers'")
     if name not in PARTS[kind]:
         raise ValueError(f"a {name} cannot be saved as {kind}; known: {', '.join(PARTS[kind])}")
     if kind == "schedule":

@@ -1,1 +1,18 @@
 """diffusers pipelines in and out: their folders as `Model`s, their networks behind our types (extra `[diffusers]`)."""
+
+from .load import download, is_hub_id, read_pipeline
+from .pipeline import load_pipeline
+from .save import Source, write_pipeline
+from .schedulers import Reading, schedule_of, times_of
+
+__all__ = [
+    "Reading",
+    "Source",
+    "download",
+    "is_hub_id",
+    "load_pipeline",
+    "read_pipeline",
+    "schedule_of",
+    "times_of",
+    "write_pipeline",
+]

@@ -40,6 +40,13 @@ class Backbone(nn.Module):
         self.channels, self.multiple = int(channels), int(multiple)
         open_doors(module, self.kind_of, self.doors)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; with offloading its weights may be elsewhere."""
+        hook = getattr(self.module, "_hf_hook", None)
+        own = getattr(hook, "execution_device", None)
+        return next(self.module.parameters()).device if own is None else torch.device(own)
+
     def kind_of(self, name: str, layer: Any) -> str:
         """ "self", "cross" or "joint": the kind of an attention layer."""
         return kind_of(name, layer)

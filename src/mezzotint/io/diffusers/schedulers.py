@@ -104,7 +104,7 @@ def times_of(scheduler: Any, steps: int, schedule: Schedule, **settings: Any) ->
     own = type(scheduler).from_config(scheduler.config)
     own.set_timesteps(**({} if "sigmas" in settings else {"num_inference_steps": steps}), **settings)
     sigmas = getattr(own, "sigmas", None)
-    if sigmas is None or isinstance(schedule, Discrete) and not hasattr(own, "sigmas"):
+    if sigmas is None:
         return _integer_times(own)
     s = torch.as_tensor(sigmas).to("cpu", torch.float64)
     lam = (torch.log1p(-s) - s.log()) if schedule.curve == "straight" else -s.log()
