@@ -2,6 +2,7 @@
 
 from mezzotint.sample.calibrate import calibrate_ems
 from mezzotint.sample.calibrate_c import Calibration, calibrate_c
+from mezzotint.sample.adaptive import Adaptive, AdaptiveState
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
@@ -26,6 +27,8 @@ __all__ = [
     "EMS",
     "NAMED",
     "Calibration",
+    "Adaptive",
+    "AdaptiveState",
     "Churn",
     "DPMSolver",
     "DPMSolverPP",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from mezzotint.sample.adaptive import Adaptive
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
@@ -64,6 +65,7 @@ NAMED: dict[str, NamedSampler] = {
         NamedSampler("dpm-2m", partial(DPMSolver, order=2), "steps", "2206.00927", "noise-form DPM-Solver 2M"),
         NamedSampler("dpm-2s", partial(DPMSolverSingle, order=2), "steps", "2206.00927", "noise-form DPM-Solver-2"),
         NamedSampler("dpm-3s", partial(DPMSolverSingle, order=3), "steps", "2206.00927", "noise-form DPM-Solver-3"),
+        NamedSampler("dpm-adaptive", Adaptive, "by tolerance", "2206.00927", "steps chosen by an error estimate"),
         NamedSampler(
             "dpmpp-3m-published",
             partial(DPMSolverPP, order=3, third="published"),

@@ -73,20 +73,29 @@ class SingleStep(Staged):
         last = math.isfinite(nodes[-1].lam - nodes[-2].lam)
         made, at = [], 0
         for p in orders_of(len(nodes) - 1, self.order, self.lower_order_final, first, last):
-            made.append(self._move(schedule, nodes[at], nodes[at + p], p))
+            made.append(self._move(schedule, nodes[at], nodes[at + p], p)[0])
             at += p
         return made
 
-    def _move(self, schedule: Schedule, s: Node, t: Node, order: int) -> Move:
+    def embedded(self, schedule: Schedule, s: Node, t: Node) -> tuple[Move, Stage]:
+        """One step between nodes a finite distance apart, and the stage that takes it with the next lower order.
+
+        That stage uses the same predictions but the last, so the difference of the two results is an estimate of
+        the error that costs no evaluation. For order >= 2.
+        """
+        move, nodes = self._move(schedule, s, t, self.order)
+        fewer = (*nodes[:-2], t)
+        return move, self.stage(fewer, move.stages[:-2], self._quadrature(fewer, final=True))
+
+    def _move(self, schedule: Schedule, s: Node, t: Node, order: int) -> tuple[Move, tuple[Node, ...]]:
         h = t.lam - s.lam
         if not math.isfinite(h):
-            return _infinite(s, t, order)
-        inner = _inner_nodes(schedule, s, h, _INNER[order])
-        nodes = (s, *inner, t)
+            return _infinite(s, t, order), (s, t)
+        nodes = (s, *_inner_nodes(schedule, s, h, _INNER[order]), t)
         stages: list[Stage] = []
         for upto in range(1, order + 1):
             stages.append(self.stage(nodes, stages, self._quadrature(nodes[: upto + 1], final=upto == order)))
-        return Move(t, tuple(n.t for n in nodes[:-1]), tuple(stages))
+        return Move(t, tuple(n.t for n in nodes[:-1]), tuple(stages)), nodes
 
     def _quadrature(self, nodes: Sequence[Node], *, final: bool) -> tuple[float, ...]:
         """Weights of the predictions at all nodes but the last, in the integral up to the last."""
