@@ -1,8 +1,8 @@
 """Samplers: from noise to data, with a declared order and a declared number of network evaluations."""
 
+from mezzotint.sample.adaptive import Adaptive, AdaptiveState
 from mezzotint.sample.calibrate import calibrate_ems
 from mezzotint.sample.calibrate_c import Calibration, calibrate_c
-from mezzotint.sample.adaptive import Adaptive, AdaptiveState
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
