@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from mezzotint.core import NetworkDenoiser
@@ -33,6 +33,7 @@ class Pieces:
     defaults: dict[str, Any] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Family(Protocol):
     """One family: how its loaded components become the pieces of a Model.
 
