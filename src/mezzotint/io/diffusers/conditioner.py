@@ -26,7 +26,7 @@ def token_rows(tokenizer: Any, prompts: Sequence[Any], length: int | None = None
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise ValueError(f"a prompt must be a str, got {type(prompt).__name__}; pass the text itself")
-    length = length or tokenizer.model_max_length
+    length = int(length or tokenizer.model_max_length)
     rows = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     for prompt in prompts:
         if (wanted := len(tokenizer(prompt).input_ids)) > length:

@@ -43,9 +43,12 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes; with offloading its weights may be elsewhere."""
-        hook = getattr(self.module, "_hf_hook", None)
-        own = getattr(hook, "execution_device", None)
-        return next(self.module.parameters()).device if own is None else torch.device(own)
+        first = next(self.module.parameters()).device
+        if not hasattr(self.module, "_hf_hook"):  # of accelerate
+            return first
+        hooks = (getattr(module, "_hf_hook", None) for module in self.module.modules())
+        devices = (getattr(hook, "execution_device", None) for hook in hooks)
+        return next((torch.device(device) for device in devices if device is not None), first)
 
     def kind_of(self, name: str, layer: Any) -> str:
         """ "self", "cross" or "joint": the kind of an attention layer."""

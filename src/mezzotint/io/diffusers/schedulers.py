@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.core import Discrete, Flow, Schedule, Shifted
+from mezzotint.io.diffusers.zero_snr import ZeroTerminal, rescaled_betas
 
 __all__ = ["SCHEDULERS", "Reading", "schedule_of", "times_of"]
 
@@ -36,7 +37,8 @@ SCHEDULERS: dict[str, str] = {
 }
 _KINDS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0", "flow_prediction": "flow"}
 _FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
-# alpha^2 at the last step of a table rescaled to zero terminal SNR, as in diffusers' solvers: lambda stays finite
+# alpha^2 at the last step of a table rescaled to zero terminal SNR: 0 in these, in the others next to it
+_EXACTLY_ZERO = ("DDIMScheduler", "DDPMScheduler", "LCMScheduler")
 _NEARLY_ZERO = 2.0**-24
 
 
@@ -93,7 +95,8 @@ def schedule_of(scheduler: Any, tokens: int | None = None) -> Reading:
 def times_of(scheduler: Any, steps: int, schedule: Schedule, **settings: Any) -> Tensor:
     """The times of a scheduler's own run, (steps + 1,) falling: the grid with which its pictures are matched.
 
-    The last is the state its last step leads to: t = 0, or 1/N for schedulers that stop at the first trained step.
+    The last is the state its last step leads to: t = 0, or 1/N for schedulers that stop at the first trained step;
+    where the step before is there already, the last step changes nothing and is left out.
 
     Args:
         scheduler: of diffusers; a copy of it is set.
@@ -119,7 +122,7 @@ def _integer_times(own: Any) -> Tensor:
     n = own.config.num_train_timesteps
     times = (torch.as_tensor(own.timesteps).to("cpu", torch.float64) + 1) / n
     last = 1 / n if own.config.get("set_alpha_to_one") is False else 0.0
-    return torch.cat([times, times.new_tensor([last])])
+    return times if times[-1] == last else torch.cat([times, times.new_tensor([last])])
 
 
 def _config(scheduler: Any) -> tuple[str, Mapping[str, Any]]:
@@ -135,7 +138,7 @@ def _sampler(name: str) -> str:
 
 
 def _shifted(shift: float) -> Schedule:
-    return Flow() if shift == 1 else Shifted(Flow(), shift)
+    return Flow() if shift == 1 else Shifted(Flow(), shift)  # type: ignore[return-value]
 
 
 def _flow(name: str, config: Mapping[str, Any], tokens: int | None) -> Schedule:
@@ -181,19 +184,11 @@ def _betas(name: str, config: Mapping[str, Any]) -> Discrete:
             f"{name} has the unknown beta_schedule {kind!r}; known: linear, scaled_linear, squaredcos_cap_v2, "
             "or trained_betas"
         )
-    return _zero_snr(schedule) if config.get("rescale_betas_zero_snr") else schedule
+    if not config.get("rescale_betas_zero_snr"):
+        return schedule
+    if name in _EXACTLY_ZERO:
+        return ZeroTerminal(rescaled_betas(schedule.betas))
+    return Discrete(rescaled_betas(schedule.betas, _NEARLY_ZERO))
 
 
 _DEFAULTS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-
-
-def _zero_snr(schedule: Discrete) -> Discrete:
-    """sqrt(alpha_bar) moved and stretched so that its last value is 0 (here 2^-12) and its first stays.
-
-    Source: arXiv 2305.08891, algorithm 1; the last value: `_NEARLY_ZERO`.
-    """
-    root = torch.cumprod(1 - torch.tensor(schedule.betas, dtype=torch.float64), 0).sqrt()
-    root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    bar = torch.cat([root.new_ones(1), root**2])
-    bar[-1] = _NEARLY_ZERO
-    return Discrete(1 - bar[1:] / bar[:-1])
