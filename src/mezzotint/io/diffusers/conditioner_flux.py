@@ -69,14 +69,14 @@ class FluxConditioner(Conditioner):
         Raises:
             ValueError: for other entries, or a `Distilled` where the network is not.
         """
-        if isinstance(inputs, str):
-            check_prompts(inputs)
-        if not self.distilled and any(isinstance(entry, Distilled) for entry in inputs):
-            raise ValueError("this network is not guidance-distilled and is told no guidance; give the prompt alone")
-        entries = [entry if isinstance(entry, Distilled) else Distilled(entry) for entry in inputs]
-        values = self._tokens(check_prompts([entry.prompt for entry in entries]))
+        if not isinstance(inputs, str):
+            told = [entry.guidance if isinstance(entry, Distilled) else Distilled.guidance for entry in inputs]
+            if not self.distilled and any(isinstance(entry, Distilled) for entry in inputs):
+                raise ValueError("this network is not guidance-distilled and is told no guidance; give prompts alone")
+            inputs = [entry.prompt if isinstance(entry, Distilled) else entry for entry in inputs]
+        values = self._tokens(check_prompts(inputs))
         if self.distilled:
-            values["guidance"] = torch.tensor([float(entry.guidance) for entry in entries])
+            values["guidance"] = torch.tensor(told)
         return Condition(values, self._tokens([""]))
 
     def with_negative(self, raw: Condition, negative: str) -> Condition:

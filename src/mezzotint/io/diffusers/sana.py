@@ -16,6 +16,7 @@ from mezzotint.io.diffusers.denoiser import Backbone, denoiser_of
 from mezzotint.io.diffusers.family import Pieces
 from mezzotint.io.diffusers.prompts import required
 from mezzotint.io.diffusers.schedulers import schedule_of
+from mezzotint.io.diffusers.told import cut, tells_whole_steps
 
 __all__ = ["Sana"]
 
@@ -37,8 +38,7 @@ class _Net(Backbone):
 
     def predict(self, x: Tensor, time: Tensor, c: Condition | None) -> Tensor:
         text, mask = required(c, "Sana", "text", "text_mask")
-        # 1000 sigma comes in float32: what lies within rounding of a whole number is meant to be it
-        time = (time + 1e-3).floor() if self.whole else time
+        time = cut(time) if self.whole else time
         scale = self.module.config.timestep_scale
         return self.module(x, text, time * scale, encoder_attention_mask=mask.to(x.dtype), return_dict=False)[0]
 
@@ -59,7 +59,7 @@ class Sana:
         vae, config, read = DiffusersDC(parts["vae"]), parts["transformer"].config, schedule_of(parts["scheduler"])
         if config.guidance_embeds:
             raise ValueError("SanaTransformer2DModel with guidance_embeds (Sana-Sprint) is not supported")
-        whole = not type(parts["scheduler"]).__name__.startswith("FlowMatch")
+        whole = tells_whole_steps(parts["scheduler"])
         instruction = signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
         side = config.sample_size * vae.spec.factor
         return Pieces(

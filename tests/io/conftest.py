@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import string
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 _LETTERS = string.ascii_lowercase + string.digits + ",.:'\"!?-"
@@ -266,3 +268,9 @@ def sana(**scheduler: Any) -> Any:
         transformer=fill(transformer),
         scheduler=DPMSolverMultistepScheduler(**{**flow, **scheduler}),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """The makers of pipelines, by family."""
+    return SimpleNamespace(sd3=sd3, flux=flux, dit=dit, pixart=pixart, sana=sana)
