@@ -81,6 +81,8 @@ class NetworkDenoiser(Denoiser):
         dtype = own.dtype if own is not None else x.dtype
         if c is not None and own is not None:
             c = c.to(dtype=dtype)
+        if dtype is x.dtype is time.dtype is torch.float32:  # the common case converts nothing
+            return self.net(x, time, c).to(torch.float32)
         out = self.net(x.to(dtype), time.to(torch.promote_types(dtype, torch.float32)), c)
         return out.to(torch.promote_types(x.dtype, torch.float32))
 

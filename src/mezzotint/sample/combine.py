@@ -1,4 +1,4 @@
-"""A weighted sum of tensors with weights that are Python floats: one kernel a term, nothing for a zero weight."""
+"""A weighted sum of tensors with weights that are Python floats: at most one kernel a term, nothing for a zero weight."""
 
 from __future__ import annotations
 
@@ -7,23 +7,49 @@ from torch import Tensor
 
 __all__ = ["combine"]
 
+_ONE = 2.0**-50  # weights that are made to sum to 1 do so to a few roundings
+_FAR = 8.0  # an interpolation no further outside than this loses nothing; beyond it terms are added one by one
+
 
 def combine(*terms: tuple[float, Tensor]) -> Tensor:
     """sum_i w_i x_i.
 
-    Terms of weight 0 are left out, so that a last step to sigma = 0 returns the data prediction itself: the result
-    may be one of the arguments and must not be changed in place.
+    Where the weights sum to 1 (every step on Flow and VE schedules) the sum is a chain of interpolations, which is
+    one kernel less. Terms of weight 0 are left out, so that a last step to sigma = 0 returns the data prediction
+    itself: the result may be one of the arguments and must not be changed in place.
 
     >>> combine((2.0, torch.ones(2)), (0.0, torch.full((2,), torch.nan)), (-1.0, torch.ones(2)))
     tensor([1., 1.])
     """
-    kept = [(w, x) for w, x in terms if w != 0.0]
-    if not kept:
-        return torch.zeros_like(terms[0][1])
-    (weight, first), *rest = kept
-    if not rest:
-        return first if weight == 1.0 else torch.mul(first, weight)
+    kept = [term for term in terms if term[0] != 0.0]
+    if len(kept) < 2:
+        if not kept:
+            return torch.zeros_like(terms[0][1])
+        weight, only = kept[0]
+        return only if weight == 1.0 else torch.mul(only, weight)
+    if abs(sum([weight for weight, _ in kept]) - 1.0) < _ONE:
+        chain = _chain(kept)
+        if chain is not None:
+            return chain
+    weight, first = kept[0]
     total = torch.mul(first, weight)
-    for weight, x in rest:
+    for weight, x in kept[1:]:
         total = total.add_(x, alpha=weight)
     return total
+
+
+def _chain(terms: list[tuple[float, Tensor]]) -> Tensor | None:
+    """The sum as interpolations, from the last term to the first; None if one of them would leave its ends far behind.
+
+    With W the weights so far and a their mean: a <- a + w/(W + w) (x - a).
+    """
+    so_far, shares = terms[-1][0], []
+    for weight, _ in terms[-2::-1]:
+        so_far += weight
+        if abs(weight) > _FAR * abs(so_far):
+            return None
+        shares.append(weight / so_far)
+    mean = torch.lerp(terms[-1][1], terms[-2][1], shares[0])
+    for share, (_, x) in zip(shares[1:], terms[-3::-1]):
+        mean = mean.lerp_(x, share)
+    return mean

@@ -9,19 +9,18 @@ import math
 
 __all__ = ["psi0", "psi1", "psi2"]
 
-# Below this the closed forms lose digits to cancellation and the series (error < 1e-22 with 18 terms) is used.
+# Below this the closed forms lose digits to cancellation and the series (relative error < 1e-18 with 15 terms) is used.
 _SMALL = 0.5
-_TERMS = 18
+# 1/n!, 1/(n + 1)!, ... with alternating signs, highest power first, for n = 2 and 3
+_SERIES = {n: tuple((-1) ** j / math.factorial(n + j) for j in reversed(range(15))) for n in (2, 3)}
 
 
 def _tail(h: float, first: int) -> float:
     """h^first/first! - h^(first+1)/(first+1)! + ..."""
-    term = h**first / math.factorial(first)
     total = 0.0
-    for j in range(first + 1, first + 1 + _TERMS):
-        total += term
-        term *= -h / j
-    return total
+    for weight in _SERIES[first]:
+        total = total * h + weight
+    return total * h**first
 
 
 def psi0(h: float) -> float:

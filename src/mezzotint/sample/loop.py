@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -191,7 +192,8 @@ def _check_start(x: Tensor) -> None:
         raise ValueError(f"x_T is {kind}; expected a floating-point tensor (batch, ...)")
     if x.ndim < 1 or x.numel() == 0:
         raise ValueError(f"x_T has shape {tuple(x.shape)}; expected (batch, ...), nothing empty, as (4, 3, 64, 64)")
-    if not bool(torch.isfinite(x).all()):
+    # a sum is finite unless a term is not; where it overflows the terms are looked at
+    if not (math.isfinite(x.detach().sum()) or bool(torch.isfinite(x).all())):
         raise ValueError("x_T holds NaN or infinity; start from finite numbers, for example noise('x_T', 0, shape)")
 
 

@@ -58,7 +58,7 @@ class Multistep(Sampler):
         weight, spread, *by_age = plan.rows[k]
         m = self.predict(d, state.x, k, plan, c)
         seen = (m, *state.history)
-        if any(by_age[len(seen) :]):
+        if len(by_age) > len(seen) and any(by_age[len(seen) :]):
             raise ValueError(
                 f"step {k} needs predictions of earlier nodes but the history holds {len(state.history)}; "
                 "a run that is cut or edited starts again with a plan of its own"

@@ -98,10 +98,15 @@ class Plan:
         return torch.tensor(self.rows, dtype=torch.float64).to(device, dtype)
 
     def _times(self, x: Tensor, schedule: Schedule | None) -> tuple[tuple[Tensor, ...], ...]:
-        exact = torch.tensor([t for step in self.calls for t in step], dtype=torch.float64)
-        views = iter(exact.to(x.device, x.dtype).expand(len(x), -1).unbind(1))
-        levels = iter(())
-        if schedule is not None:
-            pairs = zip(schedule.alpha(exact).tolist(), schedule.sigma(exact).tolist())
-            levels = iter([(schedule, alpha, sigma) for alpha, sigma in pairs])
-        return tuple(tuple(mark_time(next(views), t, next(levels, None)) for t in step) for step in self.calls)
+        flat = [t for step in self.calls for t in step]
+        views = torch.tensor(flat, dtype=torch.float64).to(x.device, x.dtype).expand(len(x), -1).unbind(1)
+        if schedule is None:
+            marked = iter([mark_time(view, t) for view, t in zip(views, flat)])
+        else:
+            levels = {node.t: (schedule, node.alpha, node.sigma) for node in self.nodes}
+            between = [t for t in flat if t not in levels]  # stages inside a step, churned times
+            if between:
+                made = nodes_of(schedule, torch.tensor(between, dtype=torch.float64))
+                levels.update((node.t, (schedule, node.alpha, node.sigma)) for node in made)
+            marked = iter([mark_time(view, t, levels[t]) for view, t in zip(views, flat)])
+        return tuple(tuple(next(marked) for _ in step) for step in self.calls)
