@@ -30,6 +30,13 @@ class Attaches(Protocol):
     def attach(self, autoencoder: Any) -> None: ...
 
 
+@runtime_checkable
+class Resizes(Protocol):
+    """A denoiser whose schedule depends on the size of what is drawn."""
+
+    def at(self, height: int, width: int) -> NetworkDenoiser: ...
+
+
 class Model(nn.Module):
     """A conditioner (words to tensors), a denoiser and an autoencoder, used together.
 
@@ -124,14 +131,15 @@ class Model(nn.Module):
         if guidance is None:
             guidance = self.defaults["guidance"] if c is None or c.null_rows else 1.0
         guidance = float(guidance)
-        denoiser = self._guided(guidance, conditioned)
         spec = self.autoencoder.spec
         shape = (spec.channels, height // spec.factor, width // spec.factor)
+        plain = self.denoiser.at(*shape[1:]) if isinstance(self.denoiser, Resizes) else self.denoiser
+        denoiser = self._guided(plain, guidance, conditioned)
         out = []
         for start in range(0, len(seeds), batch):
             noise = Noise(seeds[start : start + batch])
             rows = [i // n for i in range(start, start + len(noise))]
-            level = float(self.denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)))
+            level = float(plain.schedule.sigma(torch.ones((), dtype=torch.float64)))
             x_T = level * noise("x_T", 0, shape, device=self.device)
             part = None if c is None else c.rows(rows)
             z = solver(denoiser, x_T, steps=steps, c=part, noise=noise, on_step=on_step)
@@ -197,10 +205,10 @@ class Model(nn.Module):
         assert self.conditioner is not None
         return self.conditioner.prepare([self.conditioner.example] * count).null()
 
-    def _guided(self, guidance: float, conditioned: bool) -> Any:
+    def _guided(self, denoiser: NetworkDenoiser, guidance: float, conditioned: bool) -> Any:
         from mezzotint.guide import CFG
 
-        return CFG(guidance)(self.denoiser) if conditioned else self.denoiser
+        return CFG(guidance)(denoiser) if conditioned else denoiser
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         pair = self.size if size is None else (size, size) if isinstance(size, int) else tuple(size)

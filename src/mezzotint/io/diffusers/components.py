@@ -73,7 +73,9 @@ class Loading(dict[str, Any]):
         # None: safetensors where there are any, otherwise a pickle
         out["use_safetensors"] = None if self.get("allow_pickle") else True
         if "dtype" in self:
-            out["torch_dtype" if library == "diffusers" else "dtype"] = self["dtype"]
+            # transformers has called it dtype since 5, and warns of the other name
+            new = library == "transformers" and int(import_module(library).__version__.split(".")[0]) >= 5
+            out["dtype" if new else "torch_dtype"] = self["dtype"]
         return out
 
 

@@ -6,19 +6,25 @@ their condition by keyword; `Backbone` adapters, one a family, translate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.core import Condition, Discrete, EpsDenoiser, FlowDenoiser, NetworkDenoiser, VDenoiser, X0Denoiser
+from mezzotint.core import (
+    Condition,
+    Discrete,
+    EpsDenoiser,
+    FlowDenoiser,
+    NetworkDenoiser,
+    Schedule,
+    VDenoiser,
+    X0Denoiser,
+)
 from mezzotint.core.known import known_time
 from mezzotint.io.diffusers.attention import ProcessorDoor, drawing, kind_of, open_doors
-
-if TYPE_CHECKING:
-    from mezzotint.core import Schedule
 
 __all__ = ["Backbone", "denoiser_of"]
 
@@ -77,6 +83,13 @@ class _Told(NetworkDenoiser):
     """Tells the network its time as diffusers does."""
 
     steps: float = 1000.0
+    schedule_at: Callable[[int, int], Schedule] | None = None
+
+    def at(self, height: int, width: int) -> NetworkDenoiser:
+        """The same network with the schedule for latents of this size (dynamic shifting); mostly itself."""
+        if self.schedule_at is None:
+            return self
+        return denoiser_of(self.net, self.schedule_at(height, width), self.kind, self.schedule_at)
 
     def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The step t N - 1, exact at the integers, for a table of N betas; else 1000 sigma(t)."""
@@ -110,12 +123,17 @@ class _Flow(_Told, FlowDenoiser):
 _KINDS: dict[str, type[_Told]] = {"eps": _Eps, "v": _V, "x0": _X0, "flow": _Flow}
 
 
-def denoiser_of(net: Backbone, schedule: Schedule, kind: str) -> NetworkDenoiser:
+def denoiser_of(
+    net: Backbone, schedule: Schedule, kind: str, at: Callable[[int, int], Schedule] | None = None
+) -> NetworkDenoiser:
     """The denoiser of a diffusers network.
 
     Args:
         net: the adapted network.
         schedule: what `schedule_of` read from the scheduler.
         kind: "eps", "v", "x0" or "flow".
+        at: (height, width) of the latents -> schedule, where it depends on them; `schedule` is for the usual size.
     """
-    return _KINDS[kind](net, schedule)
+    denoiser = _KINDS[kind](net, schedule)
+    denoiser.schedule_at = at
+    return denoiser

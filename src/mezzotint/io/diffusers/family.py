@@ -38,7 +38,8 @@ class Family(Protocol):
     """One family: how its loaded components become the pieces of a Model.
 
     `pipelines` are the values of `_class_name` in model_index.json that it reads; `needs` the components it takes;
-    what a folder has beside them (a safety checker, an image encoder) is not loaded.
+    what a folder has beside them (a safety checker, an image encoder) is not loaded. A family may name components in
+    `optional`: those are None where the folder has none.
     """
 
     pipelines: ClassVar[tuple[str, ...]]

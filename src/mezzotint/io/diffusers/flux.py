@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mezzotint.core import Condition
+from mezzotint.core import Condition, Schedule
 from mezzotint.io.diffusers.attention import kind_of, open_doors
 from mezzotint.io.diffusers.autoencoder import DiffusersKL
 from mezzotint.io.diffusers.conditioner_flux import FluxConditioner
@@ -70,8 +70,8 @@ class _Net(Backbone):
 class Flux:
     """FLUX.1 dev and schnell.
 
-    The shift of a scheduler with dynamic shifting is that of 1024 x 1024 pixels; `times_of(..., mu=shift_mu(...))`
-    gives the times of another size.
+    The shift of a scheduler with dynamic shifting is that of 1024 x 1024 pixels; `denoiser.at(height, width)` has that
+    of another size, and `Model.sample(size=)` uses it.
     """
 
     pipelines: ClassVar[tuple[str, ...]] = ("FluxPipeline",)
@@ -93,6 +93,10 @@ class Flux:
                 f"FluxTransformer2DModel takes {config.in_channels} channels but packed latents have "
                 f"{4 * vae.spec.channels}; variants that read an image or a mask are not supported"
             )
+
+        def at(height: int, width: int) -> Schedule:
+            return schedule_of(parts["scheduler"], (height // 2) * (width // 2)).schedule
+
         read = schedule_of(parts["scheduler"], (_SIDE // 2) ** 2)
         distilled = bool(config.guidance_embeds)
         conditioner = FluxConditioner(
@@ -100,7 +104,7 @@ class Flux:
         )
         side = _SIDE * vae.spec.factor
         return Pieces(
-            denoiser_of(_Net(parts["transformer"], vae.spec.channels), read.schedule, read.kind),
+            denoiser_of(_Net(parts["transformer"], vae.spec.channels), read.schedule, read.kind, at),
             vae,
             conditioner,
             (side, side),

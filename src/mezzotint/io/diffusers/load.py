@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from mezzotint.io.diffusers.components import INDEX, Loading, load_component, read_index
 from mezzotint.io.diffusers.families import family_of
-from mezzotint.io.diffusers.family import Pieces
+from mezzotint.io.diffusers.family import Family, Pieces
 from mezzotint.io.diffusers.save import Source
 
 __all__ = ["download", "is_hub_id", "read_pipeline"]
@@ -35,7 +36,10 @@ def read_pipeline(path: str | Path, **options: Any) -> tuple[Pieces, Source]:
     family = family_of(index.get("_class_name"), path / INDEX)
     # what constructors draw is overwritten by the weights: the caller's generator stays untouched
     with torch.random.fork_rng(devices=[]):
-        parts = {name: load_component(path, index, name, loading) for name in family.needs}
+        parts = {
+            name: None if _absent(family, index, name) else load_component(path, index, name, loading)
+            for name in family.needs
+        }
     try:
         pieces = family.build(parts, index)
     except ValueError as error:
@@ -92,6 +96,10 @@ def download(
         return Path(snapshot_download(repo, allow_patterns=patterns, **options))
     except Exception as error:
         raise ValueError(f"{repo!r} cannot be fetched from the hub ({' '.join(str(error).split()):.300})") from error
+
+
+def _absent(family: Family, index: Mapping[str, Any], name: str) -> bool:
+    return name in getattr(family, "optional", ()) and index.get(name) in (None, [None, None])
 
 
 def _require() -> None:

@@ -54,7 +54,8 @@ def write_pipeline(source: Source | None, path: str | Path) -> Path:
     try:
         with atomic_folder(path) as temporary:
             for name, part in source.parts.items():
-                part.save_pretrained(str(temporary / name))
+                if part is not None:
+                    part.save_pretrained(str(temporary / name))
             text = json.dumps(source.new_index(), indent=2, sort_keys=True) + "\n"
             (temporary / INDEX).write_text(text, encoding="utf-8")
     except OSError as error:
