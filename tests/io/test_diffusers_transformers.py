@@ -27,6 +27,7 @@ from mezzotint.guide import CFG
 from mezzotint.io.diffusers.conditioner_flux import Distilled
 from mezzotint.io.diffusers.flux import pack, unpack
 from mezzotint.io.diffusers.schedulers import schedule_of, shift_mu, times_of
+from mezzotint.io.diffusers.sd3 import StableDiffusion3
 from mezzotint.model import Model
 from mezzotint.nn.site import find_sites
 from mezzotint.sample import DDIM, DPMSolverPP, Euler
@@ -338,6 +339,35 @@ def test_sd3_is_sampled_like_any_other_model(sd3):
     ours = sd3.model.sample(PROMPTS, seeds=[5, 6], steps=STEPS, guidance=3.0, size=16)
     assert (ours - theirs).abs().max() <= 1e-4
     assert sd3.model.defaults == {"sampler": "euler", "steps": 28, "guidance": 7.0} and sd3.model.size == (32, 32)
+
+
+def test_sd3_without_t5_reads_zeros_in_its_place(tiny):
+    """Loading it needs a loader that takes absent components; here the family is given the parts."""
+    pipe = tiny.sd3()
+    pipe.text_encoder_3 = pipe.tokenizer_3 = None
+    pieces = StableDiffusion3().build(pipe.components, dict(pipe.config))
+    assert pieces.conditioner is not None
+    c = pieces.conditioner(pieces.conditioner.prepare(PROMPTS))
+    text, null, pooled, null_pooled = pipe.encode_prompt(PROMPTS, None, None, negative_prompt="")
+    for ours, theirs in ((c["text"], text), (c["pooled"], pooled)):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+    empty = c.null()
+    assert torch.allclose(empty["text"], null, atol=1e-6) and torch.allclose(empty["pooled"], null_pooled, atol=1e-6)
+    assert bool((c["text"][:, 12:] == 0).all()) and c["text"].shape[1] == 12 + 256
+
+
+@pytest.mark.parametrize("family", ["dit", "alpha"])
+def test_published_folders_name_the_network_by_its_old_class(family, request, tmp_path):
+    case = request.getfixturevalue(family)
+
+    def old(entry: dict) -> None:
+        entry["transformer"] = ["diffusers", "Transformer2DModel"]
+
+    folder = edited(case, tmp_path / "old", "model_index.json", old)
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "Transformer2DModel"}))
+    prompt = case.prompts[:1]
+    assert torch.equal(mz.load(folder).sample(prompt, steps=1, size=16), case.model.sample(prompt, steps=1, size=16))
 
 
 def test_flux_is_told_a_guidance_and_knows_its_size(flux):
