@@ -193,6 +193,7 @@ OTHERS = {
     "x0": ("DDIMScheduler", {"prediction_type": "sample", "clip_sample": False, "set_alpha_to_one": False}, DDIM()),
     "v, zero snr": ("DDIMScheduler", {**ZERO_SNR, "clip_sample": False}, DDIM()),
     "v, zero snr, 2m": ("DPMSolverMultistepScheduler", ZERO_SNR, DPMSolverPP(order=2)),
+    "euler, karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}, Euler()),
     "cosine": ("DDIMScheduler", {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False}, DDIM()),
     "trained": (
         "DDIMScheduler",
@@ -545,6 +546,21 @@ def test_dynamic_shifting_is_that_of_the_scheduler():
         assert torch.allclose(ours, scheduler.sigmas, atol=1e-6)
         grid = times_of(scheduler, 3, schedule, sigmas=[1.0, 0.7, 0.3], mu=mu)
         assert torch.allclose(grid, torch.tensor([1.0, 0.7, 0.3, 0.0], dtype=torch.float64), atol=1e-6)
+
+
+def test_the_size_that_is_drawn_decides_the_schedule(pixels):
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}
+
+    def at(height: int, width: int) -> Schedule:
+        return schedule_of(config, tokens=height * width).schedule
+
+    net = pixels.model.denoiser.net
+    model = Model(denoiser_of(net, at(8, 8), "flow", at), pixels.model.autoencoder, size=(8, 8))
+    other = denoiser_of(net, at(16, 24), "flow")
+    noise = Noise([0])("x_T", 0, (3, 16, 24))
+    expected = Euler()(other, noise, steps=3).clamp(-1, 1)
+    assert torch.equal(model.sample(steps=3, sampler="euler", size=(16, 24)), expected)
+    assert (Euler()(model.denoiser, noise, steps=3).clamp(-1, 1) - expected).abs().max() > 1e-3
 
 
 @contextmanager

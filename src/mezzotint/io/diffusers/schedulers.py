@@ -96,7 +96,9 @@ def times_of(scheduler: Any, steps: int, schedule: Schedule, **settings: Any) ->
     """The times of a scheduler's own run, (steps + 1,) falling: the grid with which its pictures are matched.
 
     The last is the state its last step leads to: t = 0, or 1/N for schedulers that stop at the first trained step;
-    where the step before is there already, the last step changes nothing and is left out.
+    where the step before is there already, the last step changes nothing and is left out. A network is told the very
+    time of each node; on grids between the trained steps (Karras) diffusers' DPM-Solvers round it to a whole step, so
+    that those pictures differ a little.
 
     Args:
         scheduler: of diffusers; a copy of it is set.
