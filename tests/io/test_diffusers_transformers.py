@@ -7,6 +7,7 @@ of every part: tokens, encoders, the network and what it is told of the time, gu
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,12 +23,11 @@ from torch import Tensor
 
 import mezzotint as mz
 from mezzotint.attention import add_mask, rescale, reweight, tap
-from mezzotint.core import Condition, Noise
+from mezzotint.core import Condition, Flow, Noise, Shifted
 from mezzotint.guide import CFG
 from mezzotint.io.diffusers.conditioner_flux import Distilled
 from mezzotint.io.diffusers.flux import pack, unpack
 from mezzotint.io.diffusers.schedulers import schedule_of, shift_mu, times_of
-from mezzotint.io.diffusers.sd3 import StableDiffusion3
 from mezzotint.model import Model
 from mezzotint.nn.site import find_sites
 from mezzotint.sample import DDIM, DPMSolverPP, Euler
@@ -38,6 +38,7 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 STEPS = 4
 PROMPTS = ["red fish", "A cat "]
 NOISE = Noise([0, 1])("x_T", 0, (4, 8, 8))
+EVEN = np.linspace(1, 1 / STEPS, STEPS).tolist()
 FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
 
 
@@ -331,23 +332,44 @@ def test_joint_attention_holds_image_and_text_in_the_order_of_the_network(sd3, f
 # --- what is particular to a family ------------------------------------------------------------------------------
 
 
-def test_sd3_is_sampled_like_any_other_model(sd3):
-    """On Shifted(Flow(), 3) the default grid is the pipeline's for evenly spaced sigmas."""
+def test_sd3_and_flux_are_sampled_like_any_other_model(sd3, flux):
+    """On a shifted flow the default grid is the pipelines' for evenly spaced sigmas, at the size that is drawn."""
     x = Noise([5, 6])("x_T", 0, (4, 8, 8))
-    sigmas = np.linspace(1, 1 / STEPS, STEPS).tolist()
-    _, theirs = sd3.theirs(3.0, latents=x, sigmas=sigmas)
+    _, theirs = sd3.theirs(3.0, latents=x, sigmas=EVEN)
     ours = sd3.model.sample(PROMPTS, seeds=[5, 6], steps=STEPS, guidance=3.0, size=16)
     assert (ours - theirs).abs().max() <= 1e-4
     assert sd3.model.defaults == {"sampler": "euler", "steps": 28, "guidance": 7.0} and sd3.model.size == (32, 32)
+    for size, tokens in ((16, 16), (24, 36)):
+        x = Noise([5, 6])("x_T", 0, (4, size // 2, size // 2))
+        options = {"latents": pack(x), "height": size, "width": size, "max_sequence_length": 40}
+        _, theirs = flux.theirs(6.0, **options)
+        told = [Distilled(prompt, 6.0) for prompt in PROMPTS]
+        ours = flux.model.sample(told, seeds=[5, 6], steps=STEPS, size=size)
+        assert (ours - theirs).abs().max() <= 1e-4
+        shift = math.exp(shift_mu(flux.pipe.scheduler.config, tokens))
+        assert flux.model.denoiser.at(size // 2, size // 2).schedule == Shifted(Flow(), shift)
 
 
-def test_sd3_without_t5_reads_zeros_in_its_place(tiny):
-    """Loading it needs a loader that takes absent components; here the family is given the parts."""
-    pipe = tiny.sd3()
-    pipe.text_encoder_3 = pipe.tokenizer_3 = None
-    pieces = StableDiffusion3().build(pipe.components, dict(pipe.config))
-    assert pieces.conditioner is not None
-    c = pieces.conditioner(pieces.conditioner.prepare(PROMPTS))
+def test_sd3_with_dynamic_shifting(sd3, tmp_path, monkeypatch):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, max_shift=2.0)
+    monkeypatch.setattr(sd3.pipe, "scheduler", scheduler)
+    sd3.pipe.save_pretrained(tmp_path)
+    model, x = mz.load(tmp_path), Noise([5, 6])("x_T", 0, (4, 12, 12))
+    _, theirs = sd3.theirs(3.0, latents=x, sigmas=EVEN, height=24, width=24)
+    ours = model.sample(PROMPTS, seeds=[5, 6], steps=STEPS, guidance=3.0, size=24)
+    assert (ours - theirs).abs().max() <= 1e-4
+    usual = sd3.model.sample(PROMPTS, seeds=[5, 6], steps=STEPS, guidance=3.0, size=24)
+    assert (ours - usual).abs().max() > 1e-3
+
+
+def test_sd3_without_t5_reads_zeros_in_its_place(sd3, tmp_path):
+    def leave_out(index: dict) -> None:
+        index.update(text_encoder_3=[None, None], tokenizer_3=[None, None])
+
+    model = mz.load(edited(sd3, tmp_path / "less", "model_index.json", leave_out))
+    absent = {"text_encoder_3": None, "tokenizer_3": None}  # diffusers wants to be told
+    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(model.save(tmp_path / "again"), **absent)
+    c = model.conditioner(model.conditioner.prepare(PROMPTS))
     text, null, pooled, null_pooled = pipe.encode_prompt(PROMPTS, None, None, negative_prompt="")
     for ours, theirs in ((c["text"], text), (c["pooled"], pooled)):
         assert torch.allclose(ours, theirs, atol=1e-6)

@@ -60,7 +60,7 @@ class StableDiffusion3:
         read = schedule_of(parts["scheduler"], (config.sample_size // patch) ** 2)
         conditioner = SD3Conditioner(
             [(parts["tokenizer"], parts["text_encoder"]), (parts["tokenizer_2"], parts["text_encoder_2"])],
-            None if parts["text_encoder_3"] is None else (parts["tokenizer_3"], parts["text_encoder_3"]),
+            None if parts.get("text_encoder_3") is None else (parts["tokenizer_3"], parts["text_encoder_3"]),
             config.joint_attention_dim,
         )
         net = _Net(parts["transformer"], vae.spec.channels, tells_whole_steps(parts["scheduler"]))
