@@ -6,6 +6,7 @@ The models are tiny, of the real classes, with random weights; what is compared 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -638,6 +639,26 @@ def test_loading_leaves_the_callers_generator_alone(pixels):
     before = torch.random.get_rng_state()
     mz.load(pixels.path)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_configurations_that_hold_anything_are_errors_of_the_folder(pixels, tmp_path):
+    values = [None, True, "x", -1, 0, 1.5, [], {}, [[1]]]
+    for part, key in (("unet", "sample_size"), ("unet", "in_channels"), ("scheduler", "num_train_timesteps")):
+        with changed(pixels.path, tmp_path / f"{part}-{key}") as path:
+            file = path / part / ("config.json" if part == "unet" else "scheduler_config.json")
+            good = json.loads(file.read_text())
+            for value in values:
+                file.write_text(json.dumps({**good, key: value}))
+                with pytest.raises(ValueError, match=re.escape(str(path))):
+                    mz.load(path)
+
+
+def test_loading_and_saving_draw_no_bars(stable, tmp_path, capsys):
+    transformers.utils.logging.enable_progress_bar()
+    capsys.readouterr()
+    mz.load(stable.path).save(tmp_path / "m")
+    assert "%" not in "".join(capsys.readouterr())
+    assert transformers.utils.logging.is_progress_bar_enabled()
 
 
 def test_options_are_checked(pixels):

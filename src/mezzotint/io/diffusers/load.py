@@ -12,6 +12,7 @@ import torch
 from mezzotint.io.diffusers.components import INDEX, Loading, load_component, read_index
 from mezzotint.io.diffusers.families import family_of
 from mezzotint.io.diffusers.family import Family, Pieces
+from mezzotint.io.diffusers.quiet import no_bars
 from mezzotint.io.diffusers.save import Source
 
 __all__ = ["download", "is_hub_id", "read_pipeline"]
@@ -35,15 +36,23 @@ def read_pipeline(path: str | Path, **options: Any) -> tuple[Pieces, Source]:
     index = read_index(path)
     family = family_of(index.get("_class_name"), path / INDEX)
     # what constructors draw is overwritten by the weights: the caller's generator stays untouched
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), no_bars():
         parts = {
             name: None if _absent(family, index, name) else load_component(path, index, name, loading)
             for name in family.needs
         }
     try:
         pieces = family.build(parts, index)
-    except ValueError as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:  # configurations hold anything
         raise ValueError(f"{path}: {error}") from error
+    if not all(type(side) is int and side > 0 for side in pieces.size):
+        raise ValueError(f"{path}: the size drawn would be {pieces.size!r:.80} pixels; check sample_size")
     return pieces, Source(index, parts)
 
 

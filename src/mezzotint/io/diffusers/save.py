@@ -9,6 +9,7 @@ from typing import Any
 
 from mezzotint.io.atomic import atomic_folder
 from mezzotint.io.diffusers.components import INDEX
+from mezzotint.io.diffusers.quiet import no_bars
 
 __all__ = ["Source", "write_pipeline"]
 
@@ -52,7 +53,7 @@ def write_pipeline(source: Source | None, path: str | Path) -> Path:
     if path.is_dir() and any(path.iterdir()) and not (path / INDEX).is_file():
         raise ValueError(f"{path} holds other files; a pipeline is saved into a new, empty, or pipeline folder")
     try:
-        with atomic_folder(path) as temporary:
+        with atomic_folder(path) as temporary, no_bars():
             for name, part in source.parts.items():
                 if part is not None:
                     part.save_pretrained(str(temporary / name))
