@@ -8,6 +8,7 @@ from importlib import import_module
 # name -> module with main(arguments), and what it measures
 BENCHES: dict[str, tuple[str, str]] = {
     "import": ("mezzotint.cli.bench_import", "what starting costs, beside its budgets"),
+    "sampler": ("mezzotint.cli.bench_sampler", "microseconds a step beside the network, ours and the peers'"),
     "accuracy": ("mezzotint.cli.bench_accuracy", "error against network evaluations, for our solvers and the peers'"),
 }
 

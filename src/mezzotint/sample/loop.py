@@ -16,6 +16,7 @@ from mezzotint.core import Condition, Denoiser, Noise, Schedule, resolve_grid
 from mezzotint.core.grid import Grid
 from mezzotint.sample.expint import psi0
 from mezzotint.sample.plan import Node, Plan
+from mezzotint.sample.remembered import planned
 
 __all__ = ["OnStep", "Sampler", "State"]
 
@@ -148,7 +149,7 @@ class Sampler(ABC):
             raise ValueError(f"the condition has {c.batch} rows but x_T has {len(x_T)} samples; give one row a sample")
         self._check_noise(noise, len(x_T))
         x = x_T.to(torch.promote_types(x_T.dtype, torch.float32))
-        return self._run(d, State(x), self.plan(d.schedule, times).on(x, d.schedule), c, noise)
+        return self._run(d, State(x), planned(self, d.schedule, times).on(x, d.schedule), c, noise)
 
     def _run(self, d: Denoiser, state: State, plan: Plan, c: Condition | None, noise: Noise | None) -> Iterator[State]:
         sums: list[Tensor] = []
