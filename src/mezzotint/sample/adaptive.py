@@ -23,7 +23,9 @@ __all__ = ["Adaptive", "AdaptiveState"]
 
 _FIRST = 0.05  # the first step tried, in lambda (official code)
 _SAFETY = 0.9
-_SHRINK, _GROW = 0.2, 5.0  # a step is never changed by more than this: our choice
+# A step is never changed by more than this, our choice: with growth by 5, as is usual elsewhere, samples step over
+# what they should see and now and then miss the tolerance tenfold; 2 costs a tenth more evaluations.
+_SHRINK, _GROW = 0.2, 2.0
 # From alpha = 0 the first step is of first order and ends here, or lower for small tolerances: see Adaptive.
 _LOWEST_LAMBDA = -5.1
 
@@ -46,7 +48,7 @@ class Adaptive(Sampler):
     """An embedded pair in lambda: a step is taken if E = RMS((high - low) / max(atol, rtol max(|low|, |prev|))) <= 1.
 
     high is the solver's result, low the one of the next lower order from the same predictions, prev the last low. The
-    next step is 0.9 E^(-1/order) times as long (between 0.2 and 5 times), whether this one was taken or not. E, t and
+    next step is 0.9 E^(-1/order) times as long (between 0.2 and 2 times), whether this one was taken or not. E, t and
     the step belong to one sample: those that arrive leave the batch, and a sample alone is the same as in a batch, bit
     for bit, if the denoiser is. The run has no fixed plan: of the grid only the ends count (so `steps` may be left
     out), and the nodes of `plan` are the start, the end of the adaptive part and, if the grid ends at 0, the
@@ -57,8 +59,9 @@ class Adaptive(Sampler):
     were taken, not through their lengths.
 
     Args:
-        solver: of order 2 or 3; its inner nodes give both results. The default measures best: the errors of its samples
-            are 0.1 to 0.2 of tolerances below 1e-2. DPMSolverSingle makes this DPM-Solver-12 or -23.
+        solver: of order 2 or 3; its inner nodes give both results. The default measures best: on a Gaussian and a
+            mixture, rtol from 0.1 to 1e-3, the root mean square of 64 final errors is 0.06 to 0.5 rtol, the largest
+            of them 2.3 rtol. DPMSolverSingle makes this DPM-Solver-12 or -23.
         rtol: relative tolerance, > 0.
         atol: absolute tolerance, > 0, in the units of the data (2/256 is one grey level of pixels in [-1, 1]).
         t_end: where the adaptive part ends on grids that end at 0, in (0, 1).
