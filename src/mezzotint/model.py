@@ -198,7 +198,7 @@ class Model(nn.Module):
             return self.conditioner(self._null_rows(len(prompts)).to(self.device))
         raw = self.conditioner.prepare(prompts)
         if negative is not None:
-            raw = Condition(dict(raw), dict(self.conditioner.prepare([negative])))
+            raw = self.conditioner.with_negative(raw, negative)
         return self.conditioner(raw.to(self.device))
 
     def _null_rows(self, count: int) -> Condition:

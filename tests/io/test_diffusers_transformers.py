@@ -76,16 +76,11 @@ class Case:
         denoiser = model.denoiser
         raw = model.conditioner.prepare(self.prompts)
         if negative:
-            raw = with_negative(model, raw, negative)
+            raw = model.conditioner.with_negative(raw, negative)
         grid = times_of(scheduler, STEPS, denoiser.schedule, **self.grid)
         with torch.no_grad():
             z = self.solver(CFG(guidance)(denoiser), NOISE, grid=grid, c=model.conditioner(raw))
             return model.autoencoder.denormalise(z), model.autoencoder.decode(z).clamp(-1, 1)
-
-
-def with_negative(model: Model, raw: Condition, negative: str) -> Condition:
-    own = getattr(model.conditioner, "with_negative", None)
-    return own(raw, negative) if own else Condition(dict(raw), dict(model.conditioner.prepare([negative])))
 
 
 def case(pipe: Any, folder: Path, solver: Any, **more: Any) -> Case:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.core import Condition
+from mezzotint.io.diffusers.prompts import check_prompts
 from mezzotint.nn.conditioner import Conditioner
 
 __all__ = ["CLIPText", "CLIPTextPair", "token_rows"]
@@ -21,13 +22,9 @@ def token_rows(tokenizer: Any, prompts: Sequence[Any], length: int | None = None
     Raises:
         ValueError: for no prompts, or one that is not a str.
     """
-    if isinstance(prompts, str) or not len(prompts):
-        raise ValueError(f"prompts come as a list with at least one str, got {prompts!r}; put them in a list")
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ValueError(f"a prompt must be a str, got {type(prompt).__name__}; pass the text itself")
+    prompts = check_prompts(prompts)
     length = int(length or tokenizer.model_max_length)
-    rows = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    rows = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     for prompt in prompts:
         if (wanted := len(tokenizer(prompt).input_ids)) > length:
             warnings.warn(f"prompt truncated to {length} of its {wanted} tokens: {prompt[:60]!r}", stacklevel=4)

@@ -44,6 +44,15 @@ class Conditioner(nn.Module):
         """
         raise NotImplementedError
 
+    def with_negative(self, raw: Condition, negative: Any) -> Condition:
+        """The raw condition with an input to be guided away from in place of its null.
+
+        Args:
+            raw: from ``prepare``.
+            negative: one input, of the kind that ``prepare`` takes.
+        """
+        return Condition(dict(raw), dict(self.prepare([negative])))
+
     def encode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the network reads, from the values under ``reads``; row i of the output depends on row i alone."""
         raise NotImplementedError
