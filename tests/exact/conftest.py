@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -33,17 +34,30 @@ def beds() -> dict[str, Distribution]:
 
 @pytest.fixture(scope="session")
 def rmse() -> Callable[..., float]:
-    """rmse(sampler, bed, schedule, steps, uniform="lambda"): the error at t = 0.01 against the exact flow."""
+    """rmse(sampler, bed, schedule, steps, uniform="lambda", count=256): error at t = 0.01 against the exact flow."""
 
-    def measured(sampler: Sampler, on: str, schedule: Schedule, steps: int, uniform: str = "lambda") -> float:
+    def measured(
+        sampler: Sampler, on: str, schedule: Schedule, steps: int, uniform: str = "lambda", count: int = 256
+    ) -> float:
         exact = BEDS[on]
         level = schedule.sigma(torch.ones((), dtype=torch.float64))
-        x_T = level * Noise(range(256))("x_T", 0, exact.shape, dtype=torch.float64)
+        x_T = level * Noise(range(count))("x_T", 0, exact.shape, dtype=torch.float64)
         if uniform == "lambda":
             grid = uniform_lambda(schedule, steps, t_end=T_END, to_zero=False)
         else:
             grid = torch.linspace(1, T_END, steps + 1, dtype=torch.float64)
         got = sampler(exact.denoiser(schedule), x_T, grid=grid)
         return float((got - probability_flow(exact, schedule, x_T, 1.0, T_END)).square().mean().sqrt())
+
+    return measured
+
+
+@pytest.fixture(scope="session")
+def slope(rmse) -> Callable[..., float]:
+    """slope(sampler, bed, schedule, steps, uniform="lambda"): order measured at `steps` and twice as many, 12 draws."""
+
+    def measured(sampler: Sampler, on: str, schedule: Schedule, steps: int, uniform: str = "lambda") -> float:
+        coarse, fine = (rmse(sampler, on, schedule, n, uniform, 12) for n in (steps, 2 * steps))
+        return math.log2(coarse / fine)
 
     return measured

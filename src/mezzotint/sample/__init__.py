@@ -6,6 +6,7 @@ from mezzotint.sample.calibrate_c import Calibration, calibrate_c
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.deis import DEIS
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.dpmv3 import DPMSolverV3
@@ -20,10 +21,12 @@ from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
 from mezzotint.sample.plan import Node, Plan, nodes_of
 from mezzotint.sample.singlestep import DPMSolverPPSingle
 from mezzotint.sample.staged import Move, Stage, Staged
+from mezzotint.sample.unipc import UniPC
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DEIS",
     "EMS",
     "NAMED",
     "Calibration",
@@ -48,6 +51,7 @@ __all__ = [
     "Stage",
     "Staged",
     "State",
+    "UniPC",
     "calibrate_c",
     "calibrate_ems",
     "error_split",

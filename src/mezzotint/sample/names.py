@@ -9,6 +9,7 @@ from functools import partial
 from mezzotint.sample.adaptive import Adaptive
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
+from mezzotint.sample.deis import DEIS
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.dpmv3 import DPMSolverV3
@@ -18,6 +19,7 @@ from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
 from mezzotint.sample.singlestep import DPMSolverPPSingle
+from mezzotint.sample.unipc import UniPC
 
 __all__ = ["NAMED", "NamedSampler", "sampler_named"]
 
@@ -65,6 +67,11 @@ NAMED: dict[str, NamedSampler] = {
         NamedSampler("dpm-2m", partial(DPMSolver, order=2), "steps", "2206.00927", "noise-form DPM-Solver 2M"),
         NamedSampler("dpm-2s", partial(DPMSolverSingle, order=2), "steps", "2206.00927", "noise-form DPM-Solver-2"),
         NamedSampler("dpm-3s", partial(DPMSolverSingle, order=3), "steps", "2206.00927", "noise-form DPM-Solver-3"),
+        NamedSampler("unipc-1", partial(UniPC, order=1), "steps", "2302.04867", "UniPC-1, bh2: order 2, corrected"),
+        NamedSampler("unipc-2", partial(UniPC, order=2), "steps", "2302.04867", "UniPC-2, bh2: order 3, corrected"),
+        NamedSampler("unipc-3", partial(UniPC, order=3), "steps", "2302.04867", "UniPC-3, bh2: order 4, corrected"),
+        NamedSampler("deis-2", partial(DEIS, order=2), "steps", "2204.13902", "DEIS in log rho: dpm-2m, exact weights"),
+        NamedSampler("deis-3", partial(DEIS, order=3), "steps", "2204.13902", "DEIS in log rho: dpm-3m, exact weights"),
         NamedSampler("dpm-adaptive", Adaptive, "by tolerance", "2206.00927", "steps chosen by an error estimate"),
         NamedSampler(
             "dpmpp-3m-published",
