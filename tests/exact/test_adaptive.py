@@ -67,9 +67,9 @@ def test_the_tolerance_is_met(on: str, schedule: Schedule, beds) -> None:
 
 
 def test_the_error_falls_with_the_tolerance(beds) -> None:
-    found = [float(error(beds["mixture"], VP(), tol, 6)[0].max()) * tol for tol in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)]
+    found = [float(error(beds["mixture"], VP(), tol, 4)[0].max()) * tol for tol in (1e-1, 1e-2, 1e-3, 1e-4)]
     assert all(later < 0.5 * earlier for earlier, later in zip(found, found[1:])), found
-    assert found[-1] < 1e-5
+    assert found[-1] < 1e-4
 
 
 @pytest.mark.parametrize("pair", PAIRS)
