@@ -14,6 +14,7 @@ from mezzotint.papers.ledger import LedgerEntry
 # demonstrate(*, quick, seed, device, out, say) -> list[LedgerEntry].
 _DEMONSTRATIONS = {
     "2112.10752": "mezzotint.papers.p2112_10752",
+    "2211.01095": "mezzotint.papers.p2211_01095",
 }
 
 
