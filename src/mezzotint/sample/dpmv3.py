@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule
-from mezzotint.core.grid import Grid, uniform_lambda
+from mezzotint.core.grid import Grid, uniform_t
 from mezzotint.sample.ems import EMS
 from mezzotint.sample.ems_plan import EMSPlan, Update, as_data, to_data
 from mezzotint.sample.ems_weights import Transition, transition
@@ -31,14 +31,16 @@ class DPMSolverV3(Sampler):
 
     A, K and B are integrals of the model's statistics l, s, b (see `ems_weights.transition`); g is what they leave
     unexplained of the noise prediction. With a corrector, the evaluation at a node also redoes the transition that
-    led there; N = sigma eps - l x stays as it was evaluated. So n steps are n evaluations with and without it; the
-    last transition is never corrected.
+    led there; N = sigma eps - l x stays as it was evaluated, so this costs no evaluation either. The last transition
+    is never corrected.
 
-    Nodes are moved to the nearest ones of the statistics' grid. The default grid is uniform in lambda over the
-    calibrated interval, ending at t = 0: the last step leads to the statistics' t_end, and from there to the data
-    prediction that this step foretells (`ems_plan.to_data`; our choice, without an evaluation: the official code
-    stops at t_end). A grid that visits t_end before 0 spends an evaluation there and returns the data prediction.
-    A grid may begin at t = 1 where the statistics begin at less (Flow, Cosine): x_T is rescaled to their first level.
+    Nodes are moved to the nearest ones of the statistics' grid, and times outside the calibrated interval are refused;
+    but a grid may begin at t = 1 where the statistics begin at less (Flow, Cosine: x_T is rescaled to their first
+    level, which is all noise), and end at t = 0, as the default grid does (uniform in t, the library's): the last step
+    leads to the statistics' t_end, and on to the data prediction that the step foretells there (`ems_plan.to_data`;
+    our choice: the official code stops at t_end). That costs no evaluation, so n steps are n evaluations; from
+    statistics that are wrong at t_end it is of first order. A grid that visits t_end before 0 spends an evaluation
+    there instead.
 
     Args:
         ems: the statistics of this model: `EMS.load(path)`, or what `calibrate_ems` returned.
@@ -47,7 +49,8 @@ class DPMSolverV3(Sampler):
         corrector_order: at most this order, 2 to order + 1. None is the paper's rule: the order of the predictor that
             is corrected, and one more with corrector_pseudo; order 1 is not corrected.
         corrector_pseudo, predictor_pseudo: whether the k-th derivative uses the nearest k points only: better at few
-            steps; order 3 is then of second order.
+            steps, but a predictor of order 3 is then of second order. The defaults, with order 2, are the authors'
+            for latent and for guided models; for pixels they take order 3 and a true corrector.
         half_region: the paper's text has "t<=0.5", its code "t>0.5".
         lower_order_final: whether the last steps fall back to orders 2 and 1.
 
@@ -68,7 +71,7 @@ class DPMSolverV3(Sampler):
     order: int = 2  # type: ignore[misc]  # an instance's choice here, a constant of the class elsewhere
     corrector: Literal["full", "half"] | None = "full"
     corrector_order: int | None = None
-    corrector_pseudo: bool = False
+    corrector_pseudo: bool = True
     predictor_pseudo: bool = False
     half_region: Literal["t<=0.5", "t>0.5"] = "t<=0.5"
     lower_order_final: bool = True
@@ -93,9 +96,12 @@ class DPMSolverV3(Sampler):
         raise ValueError("the first-order weight of DPM-Solver-v3 is a tensor; correct another, such as dpmpp-2m")
 
     def default_grid(self, schedule: Schedule, steps: int) -> Float[Tensor, " n"]:
-        """Uniform in lambda over the calibrated interval, the last time replaced by 0."""
-        times = uniform_lambda(schedule, steps, t_start=self.ems.t_start, t_end=self.ems.t_end, to_zero=False)
-        return torch.cat([times[:-1], times.new_zeros(1)])
+        """Uniform in t, from 1 (from t_start where that is not all noise) to 0."""
+        return uniform_t(schedule, steps) * (1.0 if self._from_noise else self.ems.t_start)
+
+    @property
+    def _from_noise(self) -> bool:
+        return float(self.ems.lam[0]) <= _ALL_NOISE
 
     def trajectory(
         self,
@@ -170,8 +176,7 @@ class DPMSolverV3(Sampler):
     def _places(self, given: Sequence[Node]) -> list[int]:
         """Indices of the statistics' grid, one a node; the ends t = 1 and t = 0 stand for its own ends."""
         ems, places = self.ems, [self.ems.place(node.t, node.lam) for node in given[1:-1]]
-        noise_only = given[0].t == 1 and float(ems.lam[0]) <= _ALL_NOISE
-        first = 0 if noise_only else ems.place(given[0].t, given[0].lam)
+        first = 0 if given[0].t == 1 and self._from_noise else ems.place(given[0].t, given[0].lam)
         last = ems.levels if given[-1].t == 0 else ems.place(given[-1].t, given[-1].lam)
         places = [first, *places, last]
         for i, (a, b) in enumerate(zip(places, places[1:])):
