@@ -19,6 +19,7 @@ from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
 from mezzotint.sample.plan import Node, Plan, nodes_of
+from mezzotint.sample.rungekutta import RungeKutta
 from mezzotint.sample.singlestep import DPMSolverPPSingle
 from mezzotint.sample.staged import Move, Stage, Staged
 from mezzotint.sample.unipc import UniPC
@@ -47,6 +48,7 @@ __all__ = [
     "NamedSampler",
     "Node",
     "Plan",
+    "RungeKutta",
     "Sampler",
     "Stage",
     "Staged",

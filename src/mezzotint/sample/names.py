@@ -18,6 +18,7 @@ from mezzotint.sample.ems import EMS
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
+from mezzotint.sample.rungekutta import RungeKutta
 from mezzotint.sample.singlestep import DPMSolverPPSingle
 from mezzotint.sample.unipc import UniPC
 
@@ -79,6 +80,19 @@ NAMED: dict[str, NamedSampler] = {
             "steps",
             "2211.01095",
             "DPM-Solver++ 3M as other libraries have it: second order",
+        ),
+        NamedSampler(
+            "midpoint",
+            partial(RungeKutta, "midpoint"),
+            "2 steps - 1",
+            "2210.02747",
+            "midpoint in sigma / (alpha + sigma)",
+        ),
+        NamedSampler(
+            "heun3", partial(RungeKutta, "heun3"), "3 steps - 2", "2210.02747", "Heun's third order in the same"
+        ),
+        NamedSampler(
+            "rk4", partial(RungeKutta, "rk4"), "4 steps - 3", "2210.02747", "Kutta's fourth order in the same"
         ),
         NamedSampler("dualfast-ddim", partial(DualFast, DDIM()), "steps", "2506.13058", "DDIM, more contrast"),
         NamedSampler("dualfast-dpmpp-2m", partial(DualFast, DPMSolverPP()), "steps", "2506.13058", "2M, more contrast"),
