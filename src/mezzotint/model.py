@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -10,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.core import Condition, NetworkDenoiser, Noise
+from mezzotint.core import Condition, NetworkDenoiser, Noise, Schedule, grid_named, resolve_grid
+from mezzotint.core.grid import Grid
 from mezzotint.io.folder import Parts, read_folder, write_folder
 from mezzotint.latent import Autoencoder
 
@@ -68,6 +70,7 @@ class Model(nn.Module):
         self.size = (int(size[0]), int(size[1]))
         self.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": 3.0, **(defaults or {})}
         self.card, self.name = card, name
+        self._replayed: dict[str, Sampler] = {}  # what compile=True has recorded
         self.source: Any = None  # the components of a diffusers pipeline, where it was loaded from one
         if isinstance(conditioner, Attaches):
             conditioner.attach(autoencoder)
@@ -90,12 +93,14 @@ class Model(nn.Module):
         count: int | None = None,
         steps: int | None = None,
         sampler: str | Sampler | None = None,
+        grid: str | Grid | Tensor | None = None,
         guidance: float | None = None,
         seeds: Sequence[int] | None = None,
         size: int | tuple[int, int] | None = None,
         negative: str | int | None = None,
         batch: int = 64,
         on_step: Callable[[int, Any], None] | None = None,
+        compile: bool = False,
     ) -> Float[Tensor, "n 3 h w"]:
         """Images for a prompt.
 
@@ -106,6 +111,8 @@ class Model(nn.Module):
             count: images a prompt; by default as many as the seeds allow, or 1.
             steps: sampling steps; the model's default if None.
             sampler: a name (see `mezzotint.sample.names.NAMED`) or a Sampler.
+            grid: the times: a name (see `mezzotint.core.GRIDS`), a grid function, or a falling tensor of steps + 1
+                times; the sampler's own if None.
             guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance, and what is used for a condition
                 that has no null (an image to restore, a semantic map); otherwise the model's default if None.
             seeds: one a image; 0, 1, 2, ... if None. Image i depends on its seed alone.
@@ -113,18 +120,22 @@ class Model(nn.Module):
             negative: what to be guided away from, in place of the null condition.
             batch: images computed at once.
             on_step: called after each step with (k, state).
+            compile: compile the network's repeated blocks (minutes, once a size; worth it on an accelerator) and, on
+                CUDA, replay each step of a multistep sampler as one graph. See docs/speed.md.
 
         Returns:
             (n, channels, h, w) in [-1, 1], prompts in order, each with its `count` images.
 
         Raises:
-            ValueError: for an empty prompt, a count, size, seed or guidance out of range, or an unknown sampler.
+            ValueError: for an empty prompt, a count, size, seed or guidance out of range, an unknown sampler or
+                grid, or one that does not suit the model's schedule.
         """
         prompts, conditioned = self._prompts(prompt)
         n, seeds = _seeds(len(prompts), count, seeds)
         height, width = self._size(size)
         solver = _sampler(self.defaults["sampler"] if sampler is None else sampler)
-        steps = self.defaults["steps"] if steps is None else steps
+        if steps is None and not isinstance(grid, Tensor):
+            steps = self.defaults["steps"]
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise ValueError(f"batch={batch!r}; expected a whole number >= 1")
         c = self._condition(prompts, negative, conditioned)
@@ -135,14 +146,15 @@ class Model(nn.Module):
         shape = (spec.channels, height // spec.factor, width // spec.factor)
         plain = self.denoiser.at(*shape[1:]) if isinstance(self.denoiser, Resizes) else self.denoiser
         denoiser = self._guided(plain, guidance, conditioned)
+        times, level = _times(plain.schedule, grid, steps)
         out = []
         for start in range(0, len(seeds), batch):
             noise = Noise(seeds[start : start + batch])
             rows = [i // n for i in range(start, start + len(noise))]
-            level = float(plain.schedule.sigma(torch.ones((), dtype=torch.float64)))
             x_T = level * noise("x_T", 0, shape, device=self.device)
             part = None if c is None else c.rows(rows)
-            z = solver(denoiser, x_T, steps=steps, c=part, noise=noise, on_step=on_step)
+            with self._compiled(solver) if compile else nullcontext(solver) as chosen:
+                z = chosen(denoiser, x_T, steps=steps, grid=times, c=part, noise=noise, on_step=on_step)
             out.append(self.autoencoder.decode(z).clamp(-1, 1))
         images = torch.cat(out)
         if not bool(torch.isfinite(images).all()):
@@ -205,6 +217,16 @@ class Model(nn.Module):
         assert self.conditioner is not None
         return self.conditioner.prepare([self.conditioner.example] * count).null()
 
+    @contextmanager
+    def _compiled(self, solver: Sampler) -> Iterator[Sampler]:
+        """The network compiled for a while, and the sampler that makes most of it there."""
+        from mezzotint.sample import compiled, graph
+
+        if self.device.type == "cuda" and graph.replayable(solver):
+            solver = self._replayed.setdefault(repr(solver), graph.Replayed(solver))  # type: ignore[arg-type]
+        with compiled.compiled(self.denoiser.net):
+            yield solver
+
     def _guided(self, denoiser: NetworkDenoiser, guidance: float, conditioned: bool) -> Any:
         from mezzotint.guide import CFG
 
@@ -231,6 +253,15 @@ def _seeds(prompts: int, count: int | None, seeds: Sequence[int] | None) -> tupl
     if not count or len(seeds) != prompts * count:
         raise ValueError(f"{len(seeds)} seeds for {prompts} prompts of {count} images; give one seed an image")
     return count, seeds
+
+
+def _times(schedule: Schedule, grid: str | Grid | Tensor | None, steps: int | None) -> tuple[Tensor | None, float]:
+    """The times of a run, None for the sampler's own, and sigma at the first."""
+    times, first = None, torch.ones((), dtype=torch.float64)
+    if grid is not None:
+        times = resolve_grid(grid_named(grid) if isinstance(grid, str) else grid, schedule, steps)
+        first = times[0]
+    return times, float(schedule.sigma(first))
 
 
 def _sampler(sampler: str | Sampler) -> Any:
