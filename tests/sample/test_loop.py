@@ -79,7 +79,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "churn": (lambda: Churn(-1.0), "amount=-1"),
     "churn range": (lambda: Churn(1.0, low=2.0, high=1.0), "low=2"),
     "churn noise": (lambda: Churn(1.0, noise_scale=0.0), "noise_scale"),
-    "name": (lambda: sampler_named("dpm"), "ddim, ddpm, euler, heun, dpmpp-1, dpmpp-2m, dpmpp-3m"),
+    "name": (lambda: sampler_named("dpm"), "ddim, ddpm, euler, .*dpmpp-2m, .*dpmpp-3m"),
 }
 
 
@@ -216,9 +216,14 @@ def test_names_say_what_they_make() -> None:
     for name, entry in NAMED.items():
         sampler = sampler_named(name)
         assert entry.name == name and entry.order == sampler.order and entry.stochastic == sampler.stochastic
-        counts = {"steps": 7, "2 steps - 1": 13}
-        assert sampler.nfe(7) == counts[entry.nfe]
-    assert [n for n, e in NAMED.items() if e.stochastic] == ["ddpm"]
+        if entry.nfe == "by tolerance":
+            with pytest.raises(ValueError, match="nfe"):
+                sampler.nfe(7)
+            continue
+        told = entry.nfe.replace("steps", "7")  # "2 steps - 1" is 2 * 7 - 1
+        first, *rest = told.split()
+        count = int(first) * int(rest.pop(0)) if rest[:1] == ["7"] else int(first)
+        assert sampler.nfe(7) == (count - int(rest[1]) if rest else count), entry
 
 
 def test_a_noise_prediction_cannot_start_where_there_is_only_noise():

@@ -126,7 +126,8 @@ class BrownianPath:
     """One Brownian path W(t), t in [0, 1], W(0) = 0, per sample: the same path for every grid and query order.
 
     Dyadic (Levy) construction to depth 20: W at the midpoint of [a, b] is the mean of its ends plus
-    sqrt(b - a)/2 times a normal that is keyed by the midpoint. Times are rounded to multiples of 2^-20.
+    sqrt(b - a)/2 times a normal that is keyed by the midpoint. Times are rounded to multiples of 2^-20. The values of
+    the latest descent are kept, so that a walk along the path makes each number about once and holds `depth` of them.
 
     Args:
         noise: the seeds.
@@ -152,12 +153,34 @@ class BrownianPath:
     ) -> None:
         self._noise, self._shape, self._purpose = noise, tuple(shape), purpose
         self._options = {"dtype": dtype, "device": device}
-        end = 1 << self.depth
-        self._known: dict[int, Tensor] = {end: self._draw(end)}
-        self._known[0] = torch.zeros_like(self._known[end])
+        self._ends = self._make_ends()
+        self._descent: dict[int, Tensor] = {}
 
     def _draw(self, place: int) -> Tensor:
         return self._noise(self._purpose, place, self._shape, **self._options)  # type: ignore[arg-type]
+
+    def _make_ends(self) -> tuple[Tensor, Tensor]:
+        """The values at both ends of the path."""
+        end = self._draw(1 << self.depth)
+        return torch.zeros_like(end), end
+
+    def _middle(self, low: int, middle: int, high: int, left: Tensor, right: Tensor) -> Tensor:
+        """The value at a midpoint, given those at low and high; places in units of 2^-depth."""
+        return 0.5 * (left + right) + 0.5 * math.sqrt((high - low) / (1 << self.depth)) * self._draw(middle)
+
+    def _at(self, place: int) -> Tensor:
+        low, high = 0, 1 << self.depth
+        left, right = self._ends
+        before, self._descent = self._descent, {}
+        while low < place < high:
+            middle = (low + high) // 2
+            value = before[middle] if middle in before else self._middle(low, middle, high, left, right)
+            self._descent[middle] = value
+            if place >= middle:
+                low, left = middle, value
+            else:
+                high, right = middle, value
+        return left if place == low else right
 
     def __call__(self, t: float) -> Tensor:
         """W(t), (b, *shape).
@@ -167,17 +190,9 @@ class BrownianPath:
         """
         if not 0 <= t <= 1:
             raise ValueError(f"BrownianPath got t={t}; expected a time in [0, 1]")
-        low, high = 0, 1 << self.depth
-        place = round(float(t) * high)
-        while place not in self._known:
-            middle = (low + high) // 2
-            if middle not in self._known:
-                spread = 0.5 * math.sqrt((high - low) / (1 << self.depth))
-                ends = self._known[low] + self._known[high]
-                self._known[middle] = 0.5 * ends + spread * self._draw(middle)
-            low, high = (middle, high) if place >= middle else (low, middle)
-        return self._known[place]
+        return self._at(round(float(t) * (1 << self.depth)))
 
     def increment(self, a: float, b: float) -> Tensor:
         """W(b) - W(a), (b, *shape): normal with variance |b - a|."""
-        return self(b) - self(a)
+        start = self(a)  # first, as in a walk it is where the descent before ended
+        return self(b) - start

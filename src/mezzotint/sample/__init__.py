@@ -1,9 +1,12 @@
 """Samplers: from noise to data, with a declared order and a declared number of network evaluations."""
 
 from mezzotint.sample.adaptive import Adaptive, AdaptiveState
+from mezzotint.sample.ancestral import DPMSolverPP2SAncestral, DPMSolverPPSDE, EulerAncestral
+from mezzotint.sample.brownian import Brownian, StationaryPath
 from mezzotint.sample.calibrate import calibrate_ems
 from mezzotint.sample.calibrate_c import Calibration, calibrate_c
 from mezzotint.sample.churn import Churn
+from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.deis import DEIS
@@ -19,7 +22,9 @@ from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
 from mezzotint.sample.plan import Node, Plan, nodes_of
+from mezzotint.sample.restart import Restart, RestartInterval
 from mezzotint.sample.rungekutta import RungeKutta
+from mezzotint.sample.sde import SDEDPMSolverPP
 from mezzotint.sample.singlestep import DPMSolverPPSingle
 from mezzotint.sample.staged import Move, Stage, Staged
 from mezzotint.sample.unipc import UniPC
@@ -30,29 +35,38 @@ __all__ = [
     "DEIS",
     "EMS",
     "NAMED",
-    "Calibration",
     "Adaptive",
     "AdaptiveState",
+    "Brownian",
+    "Calibration",
     "Churn",
+    "Consistency",
     "DPMSolver",
     "DPMSolverPP",
+    "DPMSolverPP2SAncestral",
+    "DPMSolverPPSDE",
     "DPMSolverPPSingle",
     "DPMSolverSingle",
     "DPMSolverV3",
     "DualFast",
     "ErrorSplit",
     "Euler",
+    "EulerAncestral",
     "Heun",
     "Move",
     "Multistep",
     "NamedSampler",
     "Node",
     "Plan",
+    "Restart",
+    "RestartInterval",
     "RungeKutta",
+    "SDEDPMSolverPP",
     "Sampler",
     "Stage",
     "Staged",
     "State",
+    "StationaryPath",
     "UniPC",
     "calibrate_c",
     "calibrate_ems",

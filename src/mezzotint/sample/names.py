@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from mezzotint.sample.adaptive import Adaptive
+from mezzotint.sample.ancestral import DPMSolverPP2SAncestral, DPMSolverPPSDE, EulerAncestral
+from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.deis import DEIS
@@ -18,7 +20,9 @@ from mezzotint.sample.ems import EMS
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.loop import Sampler
+from mezzotint.sample.restart import Restart
 from mezzotint.sample.rungekutta import RungeKutta
+from mezzotint.sample.sde import SDEDPMSolverPP
 from mezzotint.sample.singlestep import DPMSolverPPSingle
 from mezzotint.sample.unipc import UniPC
 
@@ -94,6 +98,28 @@ NAMED: dict[str, NamedSampler] = {
         NamedSampler(
             "rk4", partial(RungeKutta, "rk4"), "4 steps - 3", "2210.02747", "Kutta's fourth order in the same"
         ),
+        NamedSampler("euler-a", EulerAncestral, "steps", "2206.00364", "Euler ancestral: ddpm by another name"),
+        NamedSampler(
+            "dpmpp-2s-a", DPMSolverPP2SAncestral, "2 steps - 1", "2211.01095", "2S to less noise, then noise added"
+        ),
+        NamedSampler("dpmpp-sde", DPMSolverPPSDE, "2 steps - 1", "2211.01095", "two ancestral steps on one path"),
+        NamedSampler("dpmpp-2m-sde", SDEDPMSolverPP, "steps", "2211.01095", "the SDE's 2M: the law of order 2"),
+        NamedSampler(
+            "dpmpp-3m-sde",
+            partial(SDEDPMSolverPP, order=3),
+            "steps",
+            "2211.01095",
+            "the SDE's 3M: the mean of order 3, the variance of 2",
+        ),
+        NamedSampler(
+            "dpmpp-3m-sde-published",
+            partial(SDEDPMSolverPP, order=3, third="published"),
+            "steps",
+            "2211.01095",
+            "the SDE's 3M as other libraries have it: second order",
+        ),
+        NamedSampler("lcm", Consistency, "steps", "2310.04378", "for consistency models alone"),
+        NamedSampler("restart", Restart, "2 steps + 7", "2306.14878", "Heun, and twice back from 0.06 to 0.30"),
         NamedSampler("dualfast-ddim", partial(DualFast, DDIM()), "steps", "2506.13058", "DDIM, more contrast"),
         NamedSampler("dualfast-dpmpp-2m", partial(DualFast, DPMSolverPP()), "steps", "2506.13058", "2M, more contrast"),
     )
