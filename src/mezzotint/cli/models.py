@@ -1,4 +1,4 @@
-"""`mezzotint models` and `mezzotint models show NAME`."""
+"""`mezzotint models`, `models show NAME`; `models samplers` and `models grids` are in `samplers.py`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.cli.options import Parser, print_json
+from mezzotint.cli.samplers import LISTS
 
 
 def main(arguments: Sequence[str]) -> int:
     """List the models that are shipped or lie in a folder, or show one's card."""
     if arguments and arguments[0] == "show":
         return _show(arguments[1:])
-    parser = Parser("models", "Models that are shipped, or found in a folder. `models show NAME` shows a card.")
+    if arguments and arguments[0] in LISTS:
+        return LISTS[arguments[0]](arguments[1:])
+    parser = Parser(
+        "models",
+        "Models that are shipped, or found in a folder. `models show NAME` shows a card, `models samplers` and "
+        "`models grids` list what else a model can be sampled with.",
+    )
     parser.add_argument("--folder", type=Path, default=Path("."), help="also look at the model folders in it")
     parser.json_option()
     told = parser.parse_args(arguments)

@@ -24,6 +24,7 @@ class Record:
         images: file name -> SHA-256 of its pixels, in the order of the seeds.
         grid: file name of the contact sheet, or None.
         versions: of Python, torch and this library.
+        time_grid: name of the grid of times, or None for the sampler's own (which older records, without it, had).
     """
 
     prompt: str | tuple[str, ...] | None
@@ -39,6 +40,7 @@ class Record:
     images: dict[str, str]
     grid: str | None
     versions: dict[str, str]
+    time_grid: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         row = {"format": FORMAT, **asdict(self), "size": list(self.size), "seeds": list(self.seeds)}
@@ -64,6 +66,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "images": dict,
     "grid": (str, type(None)),
     "versions": dict,
+    "time_grid": (str, type(None)),
 }
 
 
@@ -81,6 +84,7 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path} is not a JSON file: {error}") from None
     if not isinstance(row, dict) or row.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a record of `mezzotint sample` (its format is not {FORMAT!r})")
+    row.setdefault("time_grid", None)
     names = [field.name for field in fields(Record)]
     wrong = [name for name in names if name not in row or not _fits(row[name], _TYPES[name])]
     if wrong or set(row) - set(names):

@@ -13,7 +13,7 @@ from mezzotint.cli.options import Parser, count, find_device, print_json, whole
 from mezzotint.cli.record import Record, read_record
 
 _MISSING = "a prompt is missing: mezzotint sample 'a red heart' (or --prompts FILE, --from FILE.json)"
-_CHOICES = ("prompts", "model", "sampler", "steps", "guidance", "count", "size", "seed", "batch")
+_CHOICES = ("prompts", "model", "sampler", "grid", "steps", "guidance", "count", "size", "seed", "batch")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,7 +39,10 @@ def _parser() -> Parser:
     parser.add_argument("prompt", nargs="?", help="what to draw, in quotes (a class number for a class model)")
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="a text file with a prompt on each line")
     parser.add_argument("--model", help="a shipped model or a folder (default: emoji)")
-    parser.add_argument("--sampler", help="such as dpmpp-2m, ddim, euler (default: the model's)")
+    parser.add_argument(
+        "--sampler", help="such as dpmpp-2m, ddim, euler: `mezzotint models samplers` (default: the model's)"
+    )
+    parser.add_argument("--grid", help="time grid, such as uniform-lambda, karras, trailing (default: the sampler's)")
     parser.add_argument("--steps", type=count, help="sampling steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="guidance weight w; 1 is none (default: the model's)")
     parser.add_argument("--count", type=count, help="images a prompt (default: 4; 1 of each with --prompts)")
@@ -101,6 +104,7 @@ def _sample(told: argparse.Namespace, prompts: list[str] | list[None]) -> int:
         images=dict.fromkeys(names, ""),
         grid=sheet,
         versions=versions(),
+        time_grid=told.grid,
     )
     pictures, record = _draw(model, record)
     _write(pictures, record, folder, stem, told.json)
@@ -146,6 +150,7 @@ def _draw(model, record: Record):
         count=len(record.seeds) // record.prompts,
         steps=record.steps,
         sampler=record.sampler,
+        grid=record.time_grid,
         guidance=record.guidance,
         seeds=list(record.seeds),
         size=record.size,

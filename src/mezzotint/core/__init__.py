@@ -13,13 +13,18 @@ from mezzotint.core.denoiser import (
 )
 from mezzotint.core.discrete import Discrete
 from mezzotint.core.exact import Empirical, ExactDenoiser, Gaussian, GaussianMixture, LowRankMixture
-from mezzotint.core.grid import explicit, karras, quadratic, resolve_grid, trailing, uniform_lambda, uniform_t
+from mezzotint.core.grid import explicit, karras, quadratic, resolve_grid, uniform_lambda, uniform_t
+from mezzotint.core.grid_discrete import leading, linspace, trailing
+from mezzotint.core.grid_levels import beta, beta_levels, exponential, karras_own
+from mezzotint.core.grid_named import GRIDS, NAMED_GRIDS, NamedGrid, grid_named
 from mezzotint.core.noise import BrownianPath, Noise, fold
 from mezzotint.core.prediction import Prediction
 from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
 from mezzotint.core.shifted import Shifted
 
 __all__ = [
+    "GRIDS",
+    "NAMED_GRIDS",
     "VE",
     "VP",
     "BrownianPath",
@@ -37,6 +42,7 @@ __all__ = [
     "Gaussian",
     "GaussianMixture",
     "LowRankMixture",
+    "NamedGrid",
     "NetworkDenoiser",
     "Noise",
     "Prediction",
@@ -44,9 +50,16 @@ __all__ = [
     "Shifted",
     "VDenoiser",
     "X0Denoiser",
+    "beta",
+    "beta_levels",
     "explicit",
+    "exponential",
     "fold",
+    "grid_named",
     "karras",
+    "karras_own",
+    "leading",
+    "linspace",
     "quadratic",
     "resolve_grid",
     "trailing",

@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from mezzotint.core.discrete import Discrete
 from mezzotint.core.schedule import Schedule
 
-__all__ = ["Grid", "explicit", "karras", "quadratic", "resolve_grid", "trailing", "uniform_lambda", "uniform_t"]
+__all__ = ["Grid", "explicit", "karras", "quadratic", "resolve_grid", "uniform_lambda", "uniform_t"]
 
 Grid = Callable[[Schedule, int], Tensor]
 
@@ -44,22 +43,6 @@ def uniform_t(schedule: Schedule, steps: int) -> Float64[Tensor, " n"]:
 def quadratic(schedule: Schedule, steps: int) -> Float64[Tensor, " n"]:
     """Uniform in sqrt(t): t_i = (1 - i / steps)^2 (arXiv 2010.02502, appendix D.3)."""
     return uniform_t(schedule, steps) ** 2
-
-
-def trailing(schedule: Schedule, steps: int) -> Float64[Tensor, " n"]:
-    """Uniform in t, rounded to the integer steps of a Discrete schedule (arXiv 2305.08891, table 2, "trailing").
-
-    On a continuous schedule it is uniform_t.
-
-    Raises:
-        ValueError: for more steps than the schedule has.
-    """
-    t = uniform_t(schedule, steps)
-    if not isinstance(schedule, Discrete):
-        return t
-    if steps > schedule.steps:
-        raise ValueError(f"trailing got steps={steps}; a schedule of {schedule.steps} steps has at most that many")
-    return (t * schedule.steps).round() / schedule.steps
 
 
 def uniform_lambda(
