@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -69,6 +70,7 @@ class Model(nn.Module):
         self.size = (int(size[0]), int(size[1]))
         self.defaults = {"sampler": "dpmpp-2m", "steps": 20, "guidance": 3.0, **(defaults or {})}
         self.card, self.name = card, name
+        self._replayed: dict[str, Sampler] = {}  # what compile=True has recorded
         self.source: Any = None  # the components of a diffusers pipeline, where it was loaded from one
         if isinstance(conditioner, Attaches):
             conditioner.attach(autoencoder)
@@ -98,6 +100,7 @@ class Model(nn.Module):
         negative: str | int | None = None,
         batch: int = 64,
         on_step: Callable[[int, Any], None] | None = None,
+        compile: bool = False,
     ) -> Float[Tensor, "n 3 h w"]:
         """Images for a prompt.
 
@@ -117,6 +120,8 @@ class Model(nn.Module):
             negative: what to be guided away from, in place of the null condition.
             batch: images computed at once.
             on_step: called after each step with (k, state).
+            compile: compile the network's repeated blocks (minutes, once a size; worth it on an accelerator) and, on
+                CUDA, replay each step of a multistep sampler as one graph. See docs/speed.md.
 
         Returns:
             (n, channels, h, w) in [-1, 1], prompts in order, each with its `count` images.
@@ -148,7 +153,8 @@ class Model(nn.Module):
             rows = [i // n for i in range(start, start + len(noise))]
             x_T = level * noise("x_T", 0, shape, device=self.device)
             part = None if c is None else c.rows(rows)
-            z = solver(denoiser, x_T, steps=steps, grid=times, c=part, noise=noise, on_step=on_step)
+            with self._compiled(solver) if compile else nullcontext(solver) as chosen:
+                z = chosen(denoiser, x_T, steps=steps, grid=times, c=part, noise=noise, on_step=on_step)
             out.append(self.autoencoder.decode(z).clamp(-1, 1))
         images = torch.cat(out)
         if not bool(torch.isfinite(images).all()):
@@ -210,6 +216,16 @@ class Model(nn.Module):
     def _null_rows(self, count: int) -> Condition:
         assert self.conditioner is not None
         return self.conditioner.prepare([self.conditioner.example] * count).null()
+
+    @contextmanager
+    def _compiled(self, solver: Sampler) -> Iterator[Sampler]:
+        """The network compiled for a while, and the sampler that makes most of it there."""
+        from mezzotint.sample import compiled, graph
+
+        if self.device.type == "cuda" and graph.replayable(solver):
+            solver = self._replayed.setdefault(repr(solver), graph.Replayed(solver))  # type: ignore[arg-type]
+        with compiled.compiled(self.denoiser.net):
+            yield solver
 
     def _guided(self, denoiser: NetworkDenoiser, guidance: float, conditioned: bool) -> Any:
         from mezzotint.guide import CFG
