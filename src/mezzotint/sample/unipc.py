@@ -67,7 +67,10 @@ class UniPC(Multistep):
         variant: Literal["bh1", "bh2"] = "bh2",
         corrector: bool = True,
         lower_order_final: LowerFinal = "auto",
+        *,
+        p: int | None = None,  # the field's own name, so that dataclasses.replace works
     ) -> None:
+        order = order if p is None else p
         if isinstance(order, bool) or order not in (1, 2, 3):
             raise ValueError(f"UniPC got order={order!r}; expected 1, 2 or 3, the p of UniPC-p")
         if variant not in ("bh1", "bh2"):
