@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -27,10 +29,13 @@ def combine(*terms: tuple[float, Tensor]) -> Tensor:
             return torch.zeros_like(terms[0][1])
         weight, only = kept[0]
         return only if weight == 1.0 else torch.mul(only, weight)
-    if abs(sum([weight for weight, _ in kept]) - 1.0) < _ONE:
-        chain = _chain(kept)
-        if chain is not None:
-            return chain
+    shares = _shares(tuple([weight for weight, _ in kept]))
+    if shares is not None:
+        # from the last term to the first: the mean of what was seen moves towards each next one
+        mean = torch.lerp(kept[-1][1], kept[-2][1], shares[0])
+        for share, (_, x) in zip(shares[1:], kept[-3::-1]):
+            mean = mean.lerp_(x, share)
+        return mean
     weight, first = kept[0]
     total = torch.mul(first, weight)
     for weight, x in kept[1:]:
@@ -38,18 +43,18 @@ def combine(*terms: tuple[float, Tensor]) -> Tensor:
     return total
 
 
-def _chain(terms: list[tuple[float, Tensor]]) -> Tensor | None:
-    """The sum as interpolations, from the last term to the first; None if one of them would leave its ends far behind.
+@lru_cache(maxsize=4096)  # the weights are those of a plan's rows
+def _shares(weights: tuple[float, ...]) -> tuple[float, ...] | None:
+    """How far each interpolation goes: with W the weights so far, a <- a + w/(W + w) (x - a).
 
-    With W the weights so far and a their mean: a <- a + w/(W + w) (x - a).
+    None unless the weights sum to 1, or if one of the interpolations would leave its ends far behind.
     """
-    so_far, shares = terms[-1][0], []
-    for weight, _ in terms[-2::-1]:
+    if abs(sum(weights) - 1.0) >= _ONE:
+        return None
+    so_far, shares = weights[-1], []
+    for weight in weights[-2::-1]:
         so_far += weight
         if abs(weight) > _FAR * abs(so_far):
             return None
         shares.append(weight / so_far)
-    mean = torch.lerp(terms[-1][1], terms[-2][1], shares[0])
-    for share, (_, x) in zip(shares[1:], terms[-3::-1]):
-        mean = mean.lerp_(x, share)
-    return mean
+    return tuple(shares)
