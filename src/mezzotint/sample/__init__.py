@@ -18,6 +18,7 @@ from mezzotint.sample.ems import EMS
 from mezzotint.sample.error_split import ErrorSplit, error_split
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
+from mezzotint.sample.invert import fixed_point, invert
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
@@ -71,6 +72,8 @@ __all__ = [
     "calibrate_c",
     "calibrate_ems",
     "error_split",
+    "fixed_point",
+    "invert",
     "nodes_of",
     "sampler_named",
 ]
