@@ -16,7 +16,7 @@ from mezzotint.sample import NAMED
 
 def tiny(name: str) -> Model:
     """In place of a shipped model: random weights, so that a guided prediction depends on the words."""
-    text = TextConditioner(train_vocabulary(["red heart", "a cat"], size=60), length=8, width=8, depth=1, heads=2)
+    text = TextConditioner(train_vocabulary(["red heart", "a cat"], size=60), length=24, width=8, depth=1, heads=2)
     net = UNet(3, channels=8, mult=(1,), blocks=1, context=8, pooled=8, attention=())
     model = Model(FlowDenoiser(net, Flow()), Identity(3), text, size=(4, 4), name=name)
     for i, p in enumerate(model.parameters()):

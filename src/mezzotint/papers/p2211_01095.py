@@ -31,7 +31,7 @@ TOY: dict[str, Sampler] = {
     "DDIM": DDIM(), "noise 2S": DPMSolverSingle(order=2), "2S": sampler_named("dpmpp-2s"), "2M": DPMSolverPP(order=2),
     "2M low": DPMSolverPP(order=2, lower_order_final=True),
 }  # fmt: skip
-NAMES = ("ddim", "dpm-2s", "dpm-3s", "dpmpp-2m", "dpmpp-3m", "dpmpp-3m-published")
+NAMES = ("ddim", "dpm-2s", "dpm-3s", "dpmpp-2m", "dpmpp-3m", "dpmpp-3m-published", "dpmpp-2m-sde")
 PROMPTS = ("a red heart", "a slice of pizza", "a green apple, noto", "the sun", "a blue car, fluent 3d", "a cat face",
            "a yellow star", "a cup of coffee, noto")  # fmt: skip
 Errors = dict[tuple[str, int], list[float]]  # (solver, evaluations) -> one number a seed

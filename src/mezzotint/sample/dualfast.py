@@ -16,9 +16,11 @@ from torch import Tensor
 from mezzotint.core import Condition, Denoiser, Noise, Schedule
 from mezzotint.core.grid import Grid
 from mezzotint.sample.combine import combine
+from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.heard import Heard, check_branch, moved, number_of, parts_of, regime_at, unthresholded
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.plan import Node, Plan
+from mezzotint.sample.unipc import UniPC
 
 __all__ = ["DualFast"]
 
@@ -104,6 +106,10 @@ class DualFast(Sampler):
         return self.c_max
 
     @property
+    def _corrected(self) -> bool:
+        return isinstance(self.base, UniPC) and self.base.corrector
+
+    @property
     def order(self) -> int:  # type: ignore[override]  # the base's and tau's, not the class's
         """The base's where c = 0; else 1, or 0 with tau="first", which does not tend to the base's solution."""
         if self._c_max == 0:
@@ -182,19 +188,24 @@ class DualFast(Sampler):
         said = heard.first
         assert said is not None
         part = torch.sub(state.x, said.to(state.x.dtype), alpha=alpha)  # sigma eps
-        x = after.x
+        x, shift = after.x, None
+        if earlier is not None and earlier.shift is not None:
+            # a corrector takes the step before again, from raw values
+            x = torch.sub(x, earlier.shift, alpha=plan.nodes[k + 1].sigma / sigma)
         if raw and mix and first_order:
             since, reference = raw[-1]
             drift = -mix * heard.gain / alpha
             terms = (drift, part), (-drift * sigma / plan.rows[since][1], reference)
-            if threshold is None:
+            if threshold is None and not self._corrected:
                 (now, own), (then, other) = terms
                 x = torch.add(x, own, alpha=first_order * now).add_(other, alpha=first_order * then)
             else:
-                x = torch.add(x, moved(heard.prediction, combine(*terms), threshold), alpha=first_order)
+                by = combine(*terms)
+                shift = first_order * (by if threshold is None else moved(heard.prediction, by, threshold))
+                x = x + shift
         seen = (k, part)
         kept = (raw or (seen,)) if self.tau == "first" else (seen, *raw)[: 1 if self.tau == "prev" else self.tau]
-        return _DualState(x, k + 1, after.x0, after.history, after, kept, regime)
+        return _DualState(x, k + 1, after.x0, after.history, after, kept, regime, shift if self._corrected else None)
 
     def _c(self, nodes: Sequence[Node], k: int) -> float:
         last = len(nodes) - 2
@@ -223,6 +234,7 @@ class _DualState(State):
     inner: State = field(default_factory=lambda: State(torch.zeros(0)))
     raw: tuple[tuple[int, Tensor], ...] = ()
     regime: tuple[bool, ...] = ()
+    shift: Tensor | None = None  # what was added to x, where a corrector will take it back
 
 
 def _check_c(c: float) -> float:
@@ -232,10 +244,15 @@ def _check_c(c: float) -> float:
 
 
 def _check_base(base: Sampler, force: bool) -> None:
+    if isinstance(base, Consistency) and not force:
+        raise ValueError(
+            "the estimates of a consistency model are ends of paths, not posterior means: DualFast has no meaning for "
+            "them. Use the sampler as it is (or force=True, to look)"
+        )
     if isinstance(base, DualFast):
         raise ValueError("DualFast around DualFast would correct the same term twice; give it the solver itself")
     if type(base).trajectory is not Sampler.trajectory or type(base)._run is not Sampler._run:
         raise ValueError(
-            f"{type(base).__name__} has a loop of its own, in which no step can be corrected; put DualFast inside it, "
-            "around its solver, where it takes one"
+            f"{type(base).__name__} prepares or drives its runs itself, so its steps cannot be corrected from outside; "
+            "take another solver, such as DPMSolverPP() or UniPC()"
         )
