@@ -21,7 +21,7 @@ COMMANDS = {
     "models": ("mezzotint.cli.models", "what is shipped or found, with model cards"),
     "papers": ("mezzotint.cli.papers", "the catalogue: search, card, status, where the code is"),
     "reproduce": ("mezzotint.cli.reproduce", "a paper's demonstration: table, picture, ledger entry"),
-    "bench": ("mezzotint.cli.bench", "measurements of the library itself"),
+    "bench": ("mezzotint.cli.bench", "measurements, side by side with other libraries"),
 }
 FAILED = 2
 
