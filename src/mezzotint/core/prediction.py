@@ -32,9 +32,9 @@ def _mix(a: Any, x: Tensor, b: Any, y: Tensor, over: Any) -> Tensor:
     if isinstance(over, Tensor):
         return _divide(a * x + b * y, over)
     if a != 1.0 and over:
-        return torch.add(torch.mul(x, a / over), y, alpha=b / over)
+        return torch.mul(x, a / over).add_(y, alpha=b / over)
     total = torch.add(x, y, alpha=b)  # before the division: where `over` is small the two nearly cancel
-    return total if over == 1.0 else _divide(total, over)
+    return total if over == 1.0 else total.div_(over or torch.inf)
 
 
 class Prediction:

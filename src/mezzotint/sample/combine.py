@@ -1,4 +1,4 @@
-"""A weighted sum of tensors with weights that are Python floats: at most one kernel a term, nothing for a zero weight."""
+"""A weighted sum of tensors, the weights Python floats: at most one kernel a term, nothing for a zero weight."""
 
 from __future__ import annotations
 
