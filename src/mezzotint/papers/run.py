@@ -15,6 +15,7 @@ from mezzotint.papers.ledger import LedgerEntry
 _DEMONSTRATIONS = {
     "2112.10752": "mezzotint.papers.p2112_10752",
     "2211.01095": "mezzotint.papers.p2211_01095",
+    "2310.13268": "mezzotint.papers.p2310_13268",
     "2506.13058": "mezzotint.papers.p2506_13058",
 }
 
