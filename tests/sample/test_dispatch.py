@@ -126,6 +126,7 @@ def test_steps_need_no_numbers(name: str) -> None:
 # What a family may use beyond order + 2 a call, and why.
 BEYOND = {
     "dpm": 1,  # the noise form keeps x - alpha m of each node
+    "deis": 1,  # as does this one
     "dualfast": 3,  # its correction, around a base that is counted as ever
 }
 
