@@ -1,7 +1,7 @@
 # make demo    images from a prompt with the shipped model
-# make test    the whole test suite
+# make test    the test suite             make slow     the tests that take long
 # make lint    ruff and pyright        make docs     the documentation, warnings are errors
-# make readme  README's table          make picture  README's picture
+# make readme  tables of the pages      make picture  README's picture
 # make ci      what continuous integration runs
 # make peers   the libraries we measure against, in .venv-peers
 #
@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format docs readme picture peers ci clean
+.PHONY: help env demo test slow lint format docs readme picture peers ci clean
 
 help:
 	@sed -n '1,8s/^# \{0,1\}//p' Makefile
@@ -40,6 +40,10 @@ demo: env
 test: env
 	$(BIN)/python -m pytest -n $(JOBS)
 
+# What takes too long for every run: measured orders on finer grids, demonstrations with their trained part.
+slow: env
+	$(BIN)/python -m pytest -n $(JOBS) -m slow
+
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,6 +59,7 @@ docs: env
 
 readme: env
 	$(BIN)/python tools/readme_table.py
+	$(BIN)/python tools/sampler_table.py
 
 picture: env
 	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png

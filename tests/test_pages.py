@@ -52,7 +52,6 @@ def test_python_blocks(page, tmp_path, monkeypatch):
             exec(compile(code, label, "exec"), space)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if any(m for _, m in blocks(p, "sh"))], ids=lambda page: page.stem)
 def test_marked_shell_blocks(page, tmp_path):
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -222,7 +222,6 @@ def test_attend_takes_a_causal_mask(draw) -> None:
     assert torch.allclose(attend(q, k, v, causal)[:, :, :1], v[:, :, :1], atol=1e-12, rtol=0)
 
 
-@pytest.mark.slow
 def test_an_untapped_network_compiles_in_one_graph() -> None:
     # In a process of its own: the type checks of the test run cannot be traced.
     program = """
