@@ -19,6 +19,7 @@ from mezzotint.sample.error_split import ErrorSplit, error_split
 from mezzotint.sample.euler import Euler
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.invert import fixed_point, invert
+from mezzotint.sample.likelihood import Likelihood, log_likelihood
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
@@ -54,6 +55,7 @@ __all__ = [
     "Euler",
     "EulerAncestral",
     "Heun",
+    "Likelihood",
     "Move",
     "Multistep",
     "NamedSampler",
@@ -74,6 +76,7 @@ __all__ = [
     "error_split",
     "fixed_point",
     "invert",
+    "log_likelihood",
     "nodes_of",
     "sampler_named",
 ]
