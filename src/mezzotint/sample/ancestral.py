@@ -27,7 +27,7 @@ class EulerAncestral(DDIM):
     """y_t = y_s + (down - s)(y_s - x0)/s + up z, in y = x/alpha and the noise levels s, t = sigma/alpha of the nodes.
 
     up = eta t sqrt(1 - t^2/s^2), down = sqrt(t^2 - up^2). In the state this is DDIM with the same eta, for every
-    schedule: the two names are of one method, and eta = 1 is DDPM.
+    schedule: the two names are of one method, and eta = 1 is DDPM. Its limit is the SDE of SDEDPMSolverPP(eta^2).
 
     Args:
         eta: in [0, 1].
@@ -84,7 +84,8 @@ class DPMSolverPP2SAncestral(_TwoStage):
 
     With h = log(s/down) and u at lambda_s + h/2: x_u = (sigma_u/sigma_s) x + alpha_u (1 - e^(-h/2)) m,
     x' = (sigma_down/sigma_s) x + alpha_t (1 - e^-h) D(x_u, u) + sigma_up z, sigma_down = alpha_t down. For eta = 1
-    u is at the step's end. As noise is added to a step of the exact flow's order, the law converges with order 2.
+    u is at the step's end. Adding noise is exact in law, so the law converges with 2S's order 2; what a state still
+    knows of its start, and a single path, with order 1 (measured).
 
     Args:
         eta: in [0, 1]; 0 is 2S.
@@ -112,8 +113,8 @@ class DPMSolverPPSDE(_TwoStage):
 
     x_u is EulerAncestral's from s to u with m = D(x_s); x_t EulerAncestral's from s to t with
     (1 - 1/(2 r)) m + 1/(2 r) D(x_u). Both draws are of one Brownian path: the noise at t is what the noise at u
-    becomes, plus the noise from u to t (for eta = 1; for less eta that is our choice). Independent draws would
-    lose the second order of the variance.
+    becomes, plus the noise from u to t (for eta = 1; for less eta that is our choice). With that the law converges
+    with order 2, with independent draws with order 1; a single path with order 1 (measured).
 
     Args:
         eta: in [0, 1]; 0 is DPM-Solver++ 2S in its midpoint form.

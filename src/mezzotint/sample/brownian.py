@@ -113,14 +113,14 @@ class Brownian(Sampler):
     The draw of a step from lambda_s to lambda_t is the normalised increment of U (see StationaryPath) from one to the
     other. The law of the samples is that of the base: increments are independent standard normals. With rate = eta
     the noise that `SDEDPMSolverPP` (for eta = 1 also DDPM and EulerAncestral) adds in two half steps is exactly that
-    of the whole, so that runs with other steps differ by what the solver does with the denoiser alone. A sampler
-    with several draws a step has increments of consecutive intervals.
+    of the whole, so that runs with other steps differ by what the solver does with the denoiser alone; with another
+    rate it is so in the limit. A sampler with several draws a step has increments of consecutive intervals.
 
     It costs about 20 draws a step in place of one, made on the CPU.
 
     Args:
         base: a stochastic sampler.
-        rate: > 0; how fast the noise forgets, the base's eta.
+        rate: > 0; how fast the noise forgets: SDEDPMSolverPP's eta, the square of DDIM's and the ancestral samplers'.
 
     Raises:
         ValueError: for a base that draws no noise, a rate that is not a finite number > 0; from the run, for two

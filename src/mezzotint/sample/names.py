@@ -113,7 +113,7 @@ NAMED: dict[str, NamedSampler] = {
         ),
         NamedSampler(
             "dpmpp-3m-sde-published",
-            partial(SDEDPMSolverPP, order=3, third="published"),
+            partial(SDEDPMSolverPP, order=3, form="taylor", third="published", lower_order_final=False),
             "steps",
             "2211.01095",
             "the SDE's 3M as other libraries have it: second order",
