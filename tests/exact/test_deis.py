@@ -86,7 +86,7 @@ def test_reductions(schedule: Schedule) -> None:
             DEIS(1, variable=variable)(d, x_T, steps=9), DDIM()(d, x_T, steps=9), rtol=1e-11, atol=1e-12
         )
     for order in (2, 3):
-        same = DPMSolver(order=order, form="taylor")(d, x_T, steps=9)
+        same = DPMSolver(order=order, form="taylor", start="plain")(d, x_T, steps=9)
         assert torch.equal(DEIS(order)(d, x_T, steps=9), same)
 
 

@@ -111,7 +111,7 @@ def test_the_corrected_start_is_exact_for_a_linear_prediction(kind: Any, what: s
 
 def test_the_corrected_start_costs_nothing_and_waits_for_a_finite_step() -> None:
     for kind in (DPMSolver, DPMSolverPP):
-        plain, corrected = kind(3), kind(3, start="corrected")
+        plain, corrected = kind(3, start="plain"), kind(3, start="corrected")
         grid = uniform_lambda(VP(), 12)
         one, other = plain.plan(VP(), grid), corrected.plan(VP(), grid)
         assert (

@@ -48,7 +48,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "2 midpoint": {"order": 2},
     "2 taylor": {"order": 2, "form": "taylor"},
     "3 published": {"order": 3, "form": "taylor", "third": "published"},
-    "3 exact": {"order": 3, "form": "taylor"},
+    "3 exact": {"order": 3, "form": "taylor", "start": "plain"},
 }
 MEAN, VAR = 0.3, 0.16
 

@@ -28,7 +28,7 @@ class DEIS(DPMSolver):
         order: 1, 2 or 3, which is the order of accuracy.
         variable: what e is a polynomial of: "log-rho" or "rho". (The paper's tAB, in t, needs quadrature; not here.)
         lower_order_final, start: as in DPMSolverPP. With start="plain" the first step's error of second order is what
-            order 3 ends at, as steps become very many; "corrected" leaves order 3.
+            order 3 ends at, as steps become very many; "corrected" leaves order 3. "plain" here, as in diffusers.
 
     Raises:
         ValueError: for values other than these.
@@ -48,7 +48,7 @@ class DEIS(DPMSolver):
     third: Literal["exact", "published"] = field(default="exact", init=False, repr=False)
     _: KW_ONLY
     variable: Literal["log-rho", "rho"] = "log-rho"
-    start: Literal["plain", "corrected"] = "plain"
+    start: Literal["auto", "plain", "corrected"] = "plain"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +63,7 @@ class DEIS(DPMSolver):
         step = t.ratio - s.ratio
         offsets = ((nodes[k - i].ratio - s.ratio) / step for i in range(1, self._order_at(nodes, k)))
         weights = [-step / t.ratio * w for w in lagrange((1.0, 1 / 2, 1 / 3), (0.0, *offsets))]
-        if k == 1 and len(weights) == 2 and self.start == "corrected":
+        if k == 1 and len(weights) == 2 and self._corrects:
             missing = 0.5 * (nodes[0].ratio - s.ratio) / t.ratio  # the first step's rectangle made a trapezium
             weights = [weights[0] + missing, weights[1] - missing]
         return (*weights, *(0.0,) * (self.order - len(weights)))

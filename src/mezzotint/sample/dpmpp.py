@@ -25,9 +25,9 @@ class DPMSolverPP(PolynomialMultistep):
                  w1 = psi1/h, w2 = psi2/h^2.
     The order rises from 1 as predictions come in: the first step's error is of second order, times dD/dlambda at the
     start, which is next to nothing at high noise (VP's t = 1) and leaves order 3 as measured; on a grid that starts
-    at little noise (VE with sigma_max = 20) it shows, and order 3 measures as 2 unless start="corrected". An infinite
-    step (from alpha = 0, or to sigma = 0) is of order 1, by limits: x = m0 at the end; differences across an infinite
-    step are not used.
+    at little noise (VE with sigma_max = 20) it shows, and order 3 measures as 2 unless the second step makes up for it,
+    as it does by default. An infinite step (from alpha = 0, or to sigma = 0) is of order 1, by limits: x = m0 at the
+    end; differences across an infinite step are not used.
 
     Args:
         order: 1, 2 or 3.
@@ -38,6 +38,8 @@ class DPMSolverPP(PolynomialMultistep):
             and k-diffusion do: it measures as second order and is here to match their pictures.
         start: "plain", or "corrected": the second step also adds e^-h psi1(h_0)/h_0 (m0 - m1), the term of second order
             that the first step of length h_0 lacked, at no evaluation (our choice, in the style of UniPC's corrector).
+            "auto" is "corrected" for order 3 with third="exact", else "plain", as in the paper and other libraries.
+            At few steps the two differ little, either way.
 
     Raises:
         ValueError: for values other than these.

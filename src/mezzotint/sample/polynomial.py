@@ -32,7 +32,8 @@ class PolynomialMultistep(Multistep):
             and k-diffusion, to match their pictures.
         start: "plain" takes the first step with order 1 and leaves it there. "corrected" makes up for it in the second
             step, which knows one more prediction: it adds the first step's missing term, so that orders 2 and 3 see
-            errors of third order alone. It costs no evaluation.
+            errors of third order alone. It costs no evaluation. "auto" corrects where the order needs it, which is
+            order 3 in its exact form; all else starts as in the papers and in other libraries.
 
     Raises:
         ValueError: for values other than these.
@@ -42,7 +43,7 @@ class PolynomialMultistep(Multistep):
     lower_order_final: LowerFinal = "auto"
     form: Literal["midpoint", "taylor"] = "midpoint"
     third: Literal["exact", "published"] = "exact"
-    start: Literal["plain", "corrected"] = "plain"
+    start: Literal["auto", "plain", "corrected"] = "auto"
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -53,8 +54,8 @@ class PolynomialMultistep(Multistep):
             raise ValueError(f"{name} got form={self.form!r}; expected 'midpoint' or 'taylor'")
         if self.third not in ("exact", "published"):
             raise ValueError(f"{name} got third={self.third!r}; expected 'exact' or 'published'")
-        if self.start not in ("plain", "corrected"):
-            raise ValueError(f"{name} got start={self.start!r}; expected 'plain' or 'corrected'")
+        if self.start not in ("auto", "plain", "corrected"):
+            raise ValueError(f"{name} got start={self.start!r}; expected 'auto', 'plain' or 'corrected'")
 
     @staticmethod
     @abstractmethod
@@ -76,11 +77,16 @@ class PolynomialMultistep(Multistep):
         if self.third == "published":
             w2 = 0.5 * w2
         weights = list(through((w0, w1, w2), *((nodes[k - i].lam - s.lam) / h for i in range(1, order))))
-        if k == 1 and order == 2 and self.start == "corrected":
+        if k == 1 and order == 2 and self._corrects:
             # the first step lacked w1 (f(lambda_1) - f(lambda_0)) of its own moments
             missing = self.carry(h) * self.moments(s.lam - nodes[0].lam)[1]
             weights = [weights[0] + missing, weights[1] - missing]
         return (*weights, *(0.0,) * (self.order - len(weights)))
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether the second step makes up for the first."""
+        return self.start == "corrected" or (self.start == "auto" and self.order == 3 and self.third == "exact")
 
     def _order_at(self, nodes: Sequence[Node], k: int) -> int:
         """The order of step k: what was asked for, less where history, the end or an infinite step forbids."""
