@@ -290,3 +290,19 @@ def test_a_model_that_breaks_names_the_level() -> None:
     broken = X0Denoiser(lambda x, time, c: torch.where(time[:, None] < 300, torch.nan, x), VP())
     with pytest.raises(FloatingPointError, match="level 3"):
         calibrate_ems(broken, POOL, levels=4, per_level=4, t_start=1.0, t_end=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_samples_on_a_coarse_grid_make_coarse_statistics_not_wild_ones(seed: int) -> None:
+    """Where f hardly varies s is noise: bounded by what the grid resolves, the solver stays near the solution."""
+    from mezzotint.core.exact import probability_flow
+    from mezzotint.sample import DDIM, DPMSolverV3
+
+    bed = GaussianMixture(torch.tensor([[-1.0], [0.4], [1.2]]), torch.tensor([0.35, 0.5, 0.4]))
+    d, x_T = bed.denoiser(VP()), Noise(range(32))("x_T", 0, (1,), dtype=F64)
+    pool = bed.sample(Noise(range(256)))
+    ems = calibrate_ems(d, pool, levels=30, per_level=64, t_end=0.01, seed=seed)
+    assert float(ems.s.abs().max()) <= 0.5 / float(ems.lam.diff()[0]) + 1e-9
+    truth = probability_flow(bed, VP(), x_T, 1.0, 0.01)
+    errors = [s(d, x_T, grid=ems.t[::3]) - truth for s in (DPMSolverV3(ems, order=1), DDIM())]
+    assert errors[0].square().mean() < 0.25 * errors[1].square().mean()

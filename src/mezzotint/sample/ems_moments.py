@@ -23,7 +23,8 @@ from mezzotint.sample.plan import Node
 __all__ = ["MOMENTS", "Derivative", "fit", "observe", "rate_of"]
 
 MOMENTS = ("r", "y", "m", "d", "yy", "ym", "mm", "yd", "md")  # r = 1 - l, d = m'
-_LARGEST_S = 20.0
+# s beyond this is noise; beyond _PER_CELL / (spacing of lambda) the trapezoids of exp(int s) no longer hold
+_LARGEST_S, _PER_CELL = 20.0, 0.5
 _FLAT, _NOTHING = 1e-10, 1e-12
 
 
@@ -103,7 +104,8 @@ def fit(lam: Tensor, mean: Mapping[str, Tensor], ones: bool = False) -> tuple[Te
     """l, s and b of every level from the means of the moments, (n, *s) float64.
 
     s = Cov(f, f') / Var(f) and b = E[f'] - s E[f] per coordinate; where f does not vary (Var f < 1e-10 E[f^2] + 1e-12)
-    s = 0; |s| <= 20 (guards: our choice). l' is a finite difference over the grid.
+    s = 0, and |s| <= min(20, 0.5 / spacing of lambda): guards of our choice, without which a coarse grid with few
+    samples fails at high noise, where f hardly varies. l' is a finite difference over the grid.
 
     Args:
         lam: (n,).
@@ -122,6 +124,7 @@ def fit(lam: Tensor, mean: Mapping[str, Tensor], ones: bool = False) -> tuple[Te
     ff = r * r * yy - 2 * r * ym + mm
     fdf = r * (p * yy + r * ym - yd) - (p * ym + r * mm - md)
     var = ff - f * f
+    bound = min(_LARGEST_S, _PER_CELL / float(lam.diff().max()))
     flat = var < _FLAT * ff + _NOTHING
-    s = torch.where(flat, 0.0, (fdf - f * df) / torch.where(flat, 1.0, var)).clamp(-_LARGEST_S, _LARGEST_S)
+    s = torch.where(flat, 0.0, (fdf - f * df) / torch.where(flat, 1.0, var)).clamp(-bound, bound)
     return 1 - r, s, df - s * f
