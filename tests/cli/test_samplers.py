@@ -21,7 +21,7 @@ def test_every_sampler_is_listed_with_what_it_declares(cli):
     assert status == 0 and list(rows) == list(NAMED)
     for name, row in rows.items():
         sampler = sampler_named(name)
-        assert (row["order"], row["stochastic"]) == (sampler.order, sampler.stochastic)
+        assert (row["order"], row["stochastic"]) == (NAMED[name].order, sampler.stochastic)
         assert row["paper"] and row["about"] and row["nfe"]
         if row["nfe"] == "steps":
             assert sampler.nfe(7) == 7

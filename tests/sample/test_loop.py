@@ -66,6 +66,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "zero steps": (lambda: DDIM()(EXACT, X, steps=0), "steps=0"),
     "steps against grid": (lambda: DDIM()(EXACT, X, steps=3, grid=torch.tensor([1.0, 0.5, 0.0])), "steps=3"),
     "rising grid": (lambda: DDIM()(EXACT, X, grid=torch.tensor([1.0, 0.2, 0.5])), "index 2"),
+    "nodes that coincide": (
+        lambda: DPMSolverPP()(EXACT, X, grid=torch.tensor([1.0, 0.5, 0.5 - 1e-9, 0.0], dtype=F64)),
+        "log-SNR at index 2.*drop nodes",
+    ),
     "integer start": (lambda: _check_start(torch.zeros(2, 3, dtype=torch.int64)), "floating"),
     "NaN start": (lambda: DDIM()(EXACT, torch.full((2, 3), torch.nan), steps=2), "NaN"),
     "infinite start": (lambda: DDIM()(EXACT, torch.full((2, 3), torch.inf), steps=2), "infinity"),
@@ -216,7 +220,9 @@ def test_rows_are_floats_and_a_table() -> None:
 def test_names_say_what_they_make() -> None:
     for name, entry in NAMED.items():
         sampler = sampler_named(name)
-        assert entry.name == name and entry.order == sampler.order and entry.stochastic == sampler.stochastic
+        assert entry.name == name and entry.stochastic == sampler.stochastic
+        # the published third order lacks a factor 2: what it reaches is listed, not what it is called
+        assert entry.order == (2 if name.endswith("-published") else sampler.order)
         if entry.nfe == "by tolerance":
             with pytest.raises(ValueError, match="nfe"):
                 sampler.nfe(7)

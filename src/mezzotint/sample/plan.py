@@ -17,7 +17,10 @@ from torch import Tensor
 from mezzotint.core import Schedule
 from mezzotint.core.known import mark_time
 
-__all__ = ["Node", "Plan", "nodes_of"]
+__all__ = ["Node", "Plan", "check_apart", "nodes_of"]
+
+# Nodes nearer than this in lambda are one level: differences of predictions over such a step are rounding.
+_APART = 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,24 @@ def nodes_of(schedule: Schedule, times: Float[Tensor, " n"]) -> tuple[Node, ...]
     t = times.detach().to("cpu", torch.float64)
     columns = (t, schedule.alpha(t), schedule.sigma(t), schedule.half_log_snr(t))
     return tuple(Node(*row) for row in zip(*(c.tolist() for c in columns), strict=True))
+
+
+def check_apart(schedule: Schedule, times: Float[Tensor, " n"]) -> None:
+    """Refuse a grid along which lambda does not rise, or by next to nothing.
+
+    Raises:
+        ValueError: names the first place.
+    """
+    lam = schedule.half_log_snr(times)
+    if bool((lam.diff() > _APART).all()):
+        return
+    where = int((~(lam.diff() > _APART)).nonzero()[0]) + 1
+    before, after = times[where - 1 : where + 1].tolist()
+    raise ValueError(
+        f"time grid is not monotone in log-SNR at index {where}: t = {before:.9g} and then {after:.9g} have lambda "
+        f"{float(lam[where - 1]):.9g} and {float(lam[where]):.9g}; it must grow by 1e-6 at least, so drop nodes that "
+        "coincide"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mezzotint.core import Schedule
-from mezzotint.sample.plan import Plan
+from mezzotint.sample.plan import Plan, check_apart
 
 if TYPE_CHECKING:
     from mezzotint.sample.loop import Sampler
@@ -24,12 +24,18 @@ _plans: dict[Any, Plan] = {}
 
 
 def planned(sampler: Sampler, schedule: Schedule, times: Tensor) -> Plan:
-    """sampler.plan(schedule, times), made once for equal arguments."""
+    """sampler.plan(schedule, times), made once for equal arguments.
+
+    Raises:
+        ValueError: for times that are no grid of this schedule (see check_apart), or that the sampler refuses.
+    """
     key = _key(sampler, schedule, times)
     if key is None:
+        check_apart(schedule, times)
         return sampler.plan(schedule, times)
     plan = _plans.get(key)
     if plan is None:
+        check_apart(schedule, times)
         plan = sampler.plan(schedule, times)
         while len(_plans) >= _MOST:
             _plans.pop(next(iter(_plans)), None)  # the oldest; another thread may have been quicker
