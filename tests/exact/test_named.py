@@ -108,13 +108,13 @@ def grids(
 @pytest.mark.parametrize("name", NAMED)
 def test_every_schedule(name: str) -> None:
     for schedule in SCHEDULES.values():
-        for grid in grids(schedule, (3,) if name in APART else (1, 2, 9), ("uniform-t",), name not in APART):
+        for grid in grids(schedule, (1, 3), ("uniform-t",), name not in APART):
             check(sampler_named(name), schedule, grid)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMED if name != "dpm-adaptive"])  # of a grid it uses the ends
-def test_every_grid(name: str) -> None:
-    for grid in grids(Discrete.linear(), (4,), cut=False):
+def test_some_grids(name: str) -> None:
+    for grid in grids(Discrete.linear(), (4,), ("karras", "leading", "beta"), cut=False):
         check(sampler_named(name), Discrete.linear(), grid, torch.float32)
 
 
@@ -195,9 +195,11 @@ def slope_within(name: str, on: str, schedule: Schedule, slope: Any) -> None:
     order = NAMED[name].order
     # multiples of 3, so that single-step budgets are of one kind; later where the asymptote is
     steps = (360 if order == 3 else 120) // (1 if NAMED[name].nfe == "steps" else 3)
+    if name in PLAIN_START and on == "gaussian":
+        steps *= 6  # from 1e-11 on
     measured = slope(sampler, on, schedule, steps)
     assert measured > order - 0.15, measured
-    if (order, on) != (3, "gaussian"):  # there a leading error of third order is too small to be seen by then
+    if on == "mixture":  # on a Gaussian leading errors may be too small to be seen by then, or vanish (midpoint's)
         assert measured < order + 0.15, measured
 
 
