@@ -14,7 +14,7 @@ def test_it_measures_every_claim(monkeypatch):
     monkeypatch.setattr(paper, "QUICK", small)
     told: list[str] = []
     entries = paper.demonstrate(quick=True, seed=3, device="cpu", out=None, say=told.append)
-    assert [entry.claim[:2] for entry in entries] == ["A:"] * 5 + ["B:"] * 7
+    assert [entry.claim[:2] for entry in entries] == ["A:"] * 5 + ["B:"] * 9
     assert len(told) == 3 * 6 + 2 * 5 + 1 and "best" in told[18] and "discretization" in told[-1]
     for entry in entries:
         assert LedgerEntry.from_dict(entry.to_dict()) == entry
