@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mezzotint.latent import Autoencoder, LatentSpec
 
@@ -48,7 +48,7 @@ class DiffusersKL(Autoencoder):
         super().__init__(latent_spec(config, factor, config.latent_channels), config.in_channels, {})
         self.module = module
         if config.force_upcast and module.dtype == torch.float16:
-            module.to(torch.float32)
+            nn.Module.to(module, torch.float32)  # diffusers' own warns of nothing here
 
     def moments(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor | None]:
         """Mean and variance of the posterior."""

@@ -11,6 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mezzotint.io.diffusers.files import check_files, check_vocabulary, pickle_hint
 from mezzotint.io.diffusers.schedulers import SCHEDULERS
 
 __all__ = ["COMPONENTS", "Loading", "load_component", "read_index"]
@@ -56,7 +59,7 @@ class Loading(dict[str, Any]):
     """How weights are loaded: `dtype`, `variant`, `allow_pickle`, and what `from_pretrained` is given as it is.
 
     Raises:
-        ValueError: for a keyword outside the list.
+        ValueError: for a keyword outside the list, or a dtype that is none.
     """
 
     passed = ("device_map", "max_memory", "offload_folder", "offload_state_dict", "low_cpu_mem_usage")
@@ -65,6 +68,9 @@ class Loading(dict[str, Any]):
         known = ("dtype", "variant", "allow_pickle", *self.passed)
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(f"unknown loading options {', '.join(unknown)}; known: {', '.join(known)}")
+        dtype = options.get("dtype")  # of what is none, diffusers makes float32
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"dtype={dtype!r}; expected a floating dtype of torch, such as torch.bfloat16")
         super().__init__({key: value for key, value in options.items() if value is not None})
 
     def keywords(self, library: str) -> dict[str, Any]:
@@ -119,36 +125,26 @@ def load_component(path: Path, index: Mapping[str, Any], name: str, loading: Loa
     folder = path / name
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; {INDEX} promises a {cls} there")
-    _check_shards(folder)
-    make = getattr(import_module(library), cls)
+    allow_pickle = bool(loading.get("allow_pickle"))
+    check_files(folder, allow_pickle)
+    try:
+        make = getattr(import_module(library), cls)  # an older version may lack it, or need what is not installed
+    except (AttributeError, ImportError, RuntimeError) as error:
+        raise ValueError(f"{folder}: {library} as installed has no {cls} ({_told(error)})") from error
+    if kind == "tokenizer":
+        check_vocabulary(make, folder)
     try:
         if kind != "model":
             return make.from_pretrained(str(folder))
         model, info = make.from_pretrained(str(folder), output_loading_info=True, **loading.keywords(library))
     except Exception as error:  # what the two libraries raise on damaged or missing files is of every kind
-        told = " ".join(str(error).split()) or type(error).__name__
-        hint = _pickle_hint(folder, loading)
-        raise ValueError(f"{folder}: {cls} cannot be loaded ({told:.300}){hint}") from error
+        hint = pickle_hint(folder, allow_pickle)
+        raise ValueError(f"{folder}: {cls} cannot be loaded ({_told(error)}){hint}") from error
     if missing := sorted(map(str, info["missing_keys"])):  # both libraries fill these at random, with a warning
         some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise ValueError(f"{folder}: the weights lack {some}")
     return model.eval()
 
 
-def _pickle_hint(folder: Path, loading: Loading) -> str:
-    pickles = [p.name for p in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt"))]
-    if not pickles or loading.get("allow_pickle"):
-        return ""
-    return f"; {pickles[0]} is a pickle, which can run code: pass allow_pickle=True only if you trust who made it"
-
-
-def _check_shards(folder: Path) -> None:
-    """Shards lie beside the index that names them."""
-    for file in folder.glob("*.index*.json"):
-        try:
-            names = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
-            outside = [n for n in names if not isinstance(n, str) or Path(n).name != n]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{file}: not a readable index of shards ({error})") from error
-        if outside:
-            raise ValueError(f"{file}: names {outside[0]!r:.80}, which is outside its folder")
+def _told(error: Exception) -> str:
+    return f"{' '.join(str(error).split()) or type(error).__name__:.300}"

@@ -26,7 +26,7 @@ def token_rows(tokenizer: Any, prompts: Sequence[Any], length: int | None = None
     length = int(length or tokenizer.model_max_length)
     rows = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     for prompt in prompts:
-        if (wanted := len(tokenizer(prompt).input_ids)) > length:
+        if (wanted := len(tokenizer(prompt, verbose=False).input_ids)) > length:
             warnings.warn(f"prompt truncated to {length} of its {wanted} tokens: {prompt[:60]!r}", stacklevel=4)
     return rows.input_ids
 

@@ -12,6 +12,7 @@ import torch
 from mezzotint.io.diffusers.components import INDEX, Loading, load_component, read_index
 from mezzotint.io.diffusers.families import family_of
 from mezzotint.io.diffusers.family import Family, Pieces
+from mezzotint.io.diffusers.files import check_length
 from mezzotint.io.diffusers.quiet import no_bars
 from mezzotint.io.diffusers.save import Source
 
@@ -41,10 +42,13 @@ def read_pipeline(path: str | Path, **options: Any) -> tuple[Pieces, Source]:
             name: None if _absent(family, index, name) else load_component(path, index, name, loading)
             for name in family.needs
         }
+    for name, part in parts.items():
+        check_length(part, path / name)
     try:
         pieces = family.build(parts, index)
     except (
         ValueError,
+        RuntimeError,
         TypeError,
         LookupError,
         AttributeError,
@@ -92,7 +96,10 @@ def download(
     except ValueError:
         raise
     except Exception as error:  # the hub's client has some twenty kinds
-        raise ValueError(f"{repo!r} cannot be fetched from the hub ({' '.join(str(error).split()):.300})") from error
+        told = " ".join(str(error).split())
+        raise ValueError(
+            f"there is no folder {repo!r} here, and as a hub id it cannot be fetched from the hub ({told:.300})"
+        ) from error
     family = family_of(index.get("_class_name"), f"{repo}/{INDEX}")
     middle = f".{variant}" if variant else ""
     kinds = ("safetensors", "bin") if allow_pickle else ("safetensors",)

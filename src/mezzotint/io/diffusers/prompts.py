@@ -44,7 +44,9 @@ def tokens_of(
     """
     row = tokenizer(list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     if warn:
-        longest = max(len(ids) for ids in tokenizer(list(prompts)).input_ids)
+        longest = max(
+            len(ids) for ids in tokenizer(list(prompts), verbose=False).input_ids
+        )  # it warns by itself otherwise
         if longest > length:
             warnings.warn(f"a prompt of {longest} tokens was cut to {length}; its end is not read", stacklevel=4)
     return row.input_ids.to(torch.int64), row.attention_mask.to(torch.int64)
