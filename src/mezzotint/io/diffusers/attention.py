@@ -86,6 +86,7 @@ class ProcessorDoor(Door):
             return self.processor(layer, *args, **keywords)
         return self.under(handlers, layer, *args, **keywords)
 
+    @torch.compiler.disable  # handlers are the user's Python, and the mode that answers cannot be traced
     def under(self, handlers: tuple[Opened, ...], layer: nn.Module, *args: Any, **keywords: Any) -> Any:
         """What it gives with handlers open; a processor that calls no scaled dot product needs its own."""
         with _Answered(self, handlers) as answered:
