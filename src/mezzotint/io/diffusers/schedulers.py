@@ -106,7 +106,9 @@ def times_of(scheduler: Any, steps: int, schedule: Schedule, **settings: Any) ->
         schedule: the denoiser's, of `schedule_of`.
         settings: further keywords of its `set_timesteps` (`mu`, `sigmas`).
     """
-    own = type(scheduler).from_config(scheduler.config)
+    # PNDM's Runge-Kutta start has nodes of its own, which no solver of ours takes
+    start = {"skip_prk_steps": True} if "skip_prk_steps" in scheduler.config else {}
+    own = type(scheduler).from_config(scheduler.config, **start)
     own.set_timesteps(**({} if "sigmas" in settings else {"num_inference_steps": steps}), **settings)
     sigmas = getattr(own, "sigmas", None)
     if sigmas is None:
@@ -117,14 +119,14 @@ def times_of(scheduler: Any, steps: int, schedule: Schedule, **settings: Any) ->
     if isinstance(schedule, Discrete):  # float32 sigmas put integer steps 1e-4 beside themselves
         place = times * schedule.steps
         times = torch.where((place - place.round()).abs() < 1e-2, place.round() / schedule.steps, times)
-    return times
+    return torch.unique_consecutive(times)  # solvers of two evaluations a step (Heun, KDPM2) stand at a node twice
 
 
 def _integer_times(own: Any) -> Tensor:
     n = own.config.num_train_timesteps
     times = (torch.as_tensor(own.timesteps).to("cpu", torch.float64) + 1) / n
     last = 1 / n if own.config.get("set_alpha_to_one") is False else 0.0
-    return times if times[-1] == last else torch.cat([times, times.new_tensor([last])])
+    return torch.unique_consecutive(torch.cat([times, times.new_tensor([last])]))  # PNDM's warm-up repeats a node
 
 
 def _config(scheduler: Any) -> tuple[str, Mapping[str, Any]]:
