@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mezzotint.io.atomic import atomic_folder
 from mezzotint.io.diffusers.components import INDEX
 from mezzotint.io.diffusers.quiet import no_bars
@@ -45,11 +47,18 @@ def write_pipeline(source: Source | None, path: str | Path) -> Path:
         path: a new, empty, or pipeline folder (which is replaced).
 
     Raises:
-        ValueError: for a model of ours, a folder of other things, or one that cannot be written.
+        ValueError: for a model of ours, a folder of other things, one that cannot be written, or
+            weights that are not at hand.
     """
     path = Path(path)
     if source is None:
         raise ValueError("format='diffusers' is for models that were loaded from diffusers; save this one without it")
+    for name, part in source.parts.items():
+        if isinstance(part, nn.Module) and any(p.is_meta for p in part.parameters()):
+            raise ValueError(
+                f"the weights of {name} wait elsewhere (offload='sequential', or a device_map that offloads); "
+                "load the model without that to save it"
+            )
     if path.is_dir() and any(path.iterdir()) and not (path / INDEX).is_file():
         raise ValueError(f"{path} holds other files; a pipeline is saved into a new, empty, or pipeline folder")
     try:
