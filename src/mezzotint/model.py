@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -193,7 +193,12 @@ class Model(nn.Module):
             return [None], False
         if self.conditioner is None:
             raise ValueError(f"{self.name} is unconditional and takes no prompt; leave it out")
-        prompts = [prompt] if isinstance(prompt, (str, int)) else list(prompt)
+        if isinstance(prompt, (str, int)):
+            prompts = [prompt]
+        elif isinstance(prompt, Iterable):
+            prompts = list(prompt)
+        else:
+            raise ValueError(f"prompt={prompt!r:.80}; expected words, a class number, or a list of prompts")
         if not prompts:
             raise ValueError("no prompt in the list; give at least one, or None for an unconditional sample")
         for entry in prompts:
@@ -202,11 +207,11 @@ class Model(nn.Module):
         return prompts, True
 
     def _condition(self, prompts: list[Any], negative: str | int | None, conditioned: bool) -> Condition | None:
+        if negative is not None and not conditioned:
+            raise ValueError("a negative prompt needs a prompt to be guided towards")
         if self.conditioner is None:
             return None
         if not conditioned:
-            if negative is not None:
-                raise ValueError("a negative prompt needs a prompt to be guided towards")
             return self.conditioner(self._null_rows(len(prompts)).to(self.device))
         raw = self.conditioner.prepare(prompts)
         if negative is not None:
@@ -272,6 +277,17 @@ def _sampler(sampler: str | Sampler) -> Any:
     return sampler_named(sampler)
 
 
+def _device(device: torch.device | str) -> torch.device:
+    """Found out before minutes of loading."""
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r}; expected one of torch, such as 'cpu' or 'cuda'") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={str(device)!r}, but torch sees {torch.cuda.device_count()} CUDA devices here")
+    return found
+
+
 def shipped() -> dict[str, Path]:
     """Name -> folder of the models that travel with the package."""
     if not WEIGHTS.is_dir():
@@ -292,7 +308,7 @@ def load(name: str | Path, device: torch.device | str | None = None, **options: 
             `allow_pickle=True` also opens weights that are pickles, which can run code: only for files you trust.
 
     Raises:
-        ValueError: if there is no such model, or its files are damaged (the message names the file).
+        ValueError: if there is no such model or device, or its files are damaged (the message names the file).
 
     >>> import mezzotint as mz
     >>> mz.load("emoji").size
@@ -300,6 +316,11 @@ def load(name: str | Path, device: torch.device | str | None = None, **options: 
     """
     known = shipped()
     path = known.get(str(name), Path(name))
+    device = None if device is None else _device(device)
+    if path.is_file():
+        raise ValueError(f"{path} is a file; expected a folder: one of ours, or of a diffusers pipeline")
+    if (path.parent / "model_index.json").is_file() and (path / "config.json").is_file():
+        raise ValueError(f"{path} is a part of the diffusers pipeline {path.parent}; load that folder")
     if not path.is_dir() or ((path / "model_index.json").is_file() and not (path / "config.json").is_file()):
         from mezzotint.io.diffusers import is_hub_id, load_pipeline
 
