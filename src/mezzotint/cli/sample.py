@@ -167,9 +167,10 @@ def _understood(prompt: str | tuple[str, ...] | None, model):
     if prompt is None or not isinstance(model.conditioner, ClassConditioner):
         return prompt
     words = [prompt] if isinstance(prompt, str) else prompt
-    if not all(word.strip().isdecimal() for word in words):
+    names = getattr(model.conditioner, "names", {})  # of a diffusers DiT
+    if not all(word.strip().isdecimal() or word in names for word in words):
         raise ValueError(f"{model.name} draws classes by their number, such as 3; got {prompt!r}")
-    return [int(word) for word in words]
+    return [word if word in names else int(word) for word in words]
 
 
 def _write(pictures, record: Record, folder: Path, stem: str, as_json: bool, note: str = "") -> None:
