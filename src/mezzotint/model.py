@@ -288,6 +288,11 @@ def _device(device: torch.device | str) -> torch.device:
     return found
 
 
+def _is_component(path: Path) -> bool:
+    index = path.resolve().parent / "model_index.json"
+    return index.is_file() and f'"{path.resolve().name}"' in index.read_text(encoding="utf-8", errors="replace")
+
+
 def shipped() -> dict[str, Path]:
     """Name -> folder of the models that travel with the package."""
     if not WEIGHTS.is_dir():
@@ -319,7 +324,7 @@ def load(name: str | Path, device: torch.device | str | None = None, **options: 
     device = None if device is None else _device(device)
     if path.is_file():
         raise ValueError(f"{path} is a file; expected a folder: one of ours, or of a diffusers pipeline")
-    if (path.parent / "model_index.json").is_file() and (path / "config.json").is_file():
+    if _is_component(path):
         raise ValueError(f"{path} is a part of the diffusers pipeline {path.parent}; load that folder")
     if not path.is_dir() or ((path / "model_index.json").is_file() and not (path / "config.json").is_file()):
         from mezzotint.io.diffusers import is_hub_id, load_pipeline

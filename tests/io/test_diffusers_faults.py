@@ -143,7 +143,7 @@ def test_what_a_model_cannot_be_asked_is_refused(pixels, source, unchecked):
     with pytest.raises(ValueError, match="negative prompt needs a prompt"):
         mz.load(pixels).sample(steps=1, negative="blue")
     with pytest.raises(ValueError, match=r"prompt=3\.5"):
-        mz.load(source).sample(3.5)
+        mz.load(source).sample(3.5)  # type: ignore[arg-type]
 
 
 def test_a_long_prompt_is_told_once(source, caplog):

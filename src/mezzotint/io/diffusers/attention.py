@@ -84,7 +84,7 @@ class ProcessorDoor(Door):
         handlers = opened(self)
         if not handlers:
             return self.processor(layer, *args, **keywords)
-        return self.under(handlers, layer, *args, **keywords)
+        return self.under(handlers, layer, *args, **keywords)  # type: ignore[call-arg]  # the decorator's types
 
     @torch.compiler.disable  # handlers are the user's Python, and the mode that answers cannot be traced
     def under(self, handlers: tuple[Opened, ...], layer: nn.Module, *args: Any, **keywords: Any) -> Any:
