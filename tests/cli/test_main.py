@@ -80,7 +80,7 @@ WRONG = [
     (["papers", "show", "0000.00000"], "no paper '0000.00000'"),
     (["papers", "show"], "id"),
     (["reproduce", "0000.00000"], "no paper '0000.00000'"),
-    (["reproduce", "2310.13268"], "no demonstration yet"),
+    (["reproduce", "2512.19678"], "no demonstration yet"),
     (["bench", "imort"], "imort"),
     (["bench", "import", "--repeats", "0"], "at least 1"),
 ]
