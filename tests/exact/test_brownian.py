@@ -134,9 +134,8 @@ def test_brownian_refuses_what_has_no_path(unchecked: None) -> None:
     for base in (Heun(Churn(10.0)), Restart()):
         with pytest.raises(ValueError, match="begins with added noise"):
             Brownian(base)(d, start(1), steps=6, noise=Noise([0]))
-    near = torch.tensor([0.5, 0.5 - 1e-9, 0.0], dtype=F64)
     with pytest.raises(ValueError, match="fewer steps"):
-        Brownian(DDPM())(d, start(1), grid=near, noise=Noise([0]))
+        StationaryPath(Noise([0]), (1,)).increment(0.0, 1e-8)
 
 
 def test_dualfast_goes_around_a_path() -> None:

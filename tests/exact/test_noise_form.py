@@ -38,7 +38,7 @@ SCHEDULES: dict[str, Schedule] = {
 SOLVERS: dict[str, tuple[DPMSolver, int]] = {
     "2m midpoint": (DPMSolver(2, False), 2),
     "2m taylor": (DPMSolver(2, False, "taylor"), 2),
-    "3m exact": (DPMSolver(3, False), 3),
+    "3m exact": (DPMSolver(3, False, start="plain"), 3),
     "3m published": (DPMSolver(3, False, third="published"), 2),
 }
 MIXTURE = GaussianMixture(torch.tensor([[-0.8, 0.3, 0.1], [0.6, -0.2, 0.5]]), torch.tensor([0.2, 0.3]))
