@@ -57,7 +57,7 @@ class _Pair:
         self.ema = {"g": EMA(self.modules["g"], 0.9)}
         self.seeds: list[list[int]] = []
 
-    def step(self, batch: Tensor, step: int, noise: Noise) -> dict[str, Tensor]:
+    def step(self, batch: Tensor, step: int, noise: Noise, learn: object = None) -> dict[str, Tensor]:
         self.seeds.append(list(noise.seeds))
         g, d = self.modules["g"], self.modules["d"]
         fake = g(batch + noise("input", 0, tuple(batch.shape[1:])))

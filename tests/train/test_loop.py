@@ -123,8 +123,8 @@ def test_a_non_finite_metric_stops_the_run_naming_step_and_term_and_is_never_sav
     task, batches = pair()
     inner = task.step
 
-    def step(batch, step, noise):
-        return inner(batch * (float("nan") if step == bad else 1.0), step, noise)
+    def step(batch, step, noise, learn):
+        return inner(batch * (float("nan") if step == bad else 1.0), step, noise, learn)
 
     task.step = step
     with pytest.raises(NonFiniteError, match=rf"step {bad}: g = nan, d = nan"):
@@ -152,14 +152,18 @@ def test_a_signal_ends_the_step_saves_and_stops(number, pair, tmp_path, everythi
 
 
 def test_a_second_signal_acts_as_usual(pair, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     task, batches = pair()
 
     def on_step(progress):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        fit(task, batches, steps=9, seed=0, out=tmp_path / "run", engine=Single("cpu"), on_step=on_step)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(task, batches, steps=9, seed=0, out=tmp_path / "run", engine=Single("cpu"), on_step=on_step)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_time_budget_counts_the_whole_run(pair, tmp_path):

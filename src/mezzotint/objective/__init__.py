@@ -1,6 +1,6 @@
 """What a training step minimises, one file an idea."""
 
-from mezzotint.objective.batch import Batch, Loss, Objective
+from mezzotint.objective.batch import Batch, Loss, Objective, Scheduled
 from mezzotint.objective.denoise import Denoise
 from mezzotint.objective.times import LogitNormalTime, LogNormalSigma, TimeSampling, UniformTime
 from mezzotint.objective.weight import EDMWeight, MinSNR, Unweighted, Weighting
@@ -14,6 +14,7 @@ __all__ = [
     "Loss",
     "MinSNR",
     "Objective",
+    "Scheduled",
     "TimeSampling",
     "UniformTime",
     "Unweighted",

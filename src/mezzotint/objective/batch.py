@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise
 
-__all__ = ["Batch", "Loss", "Objective"]
+__all__ = ["Batch", "Loss", "Objective", "Scheduled"]
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,12 @@ class Loss:
 
 
 Objective = Callable[[Denoiser, Batch, Noise], Loss]
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """An objective that changes over training (a curriculum): `at` is a pure function of the step."""
+
+    def at(self, step: int) -> Objective:
+        """The objective of step `step`, from 0."""
+        ...

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mezzotint.core.noise import Noise
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.objective.adversarial import DiscriminatorLoss
 from mezzotint.objective.batch import Batch, Loss
 from mezzotint.train.ema import EMA
-from mezzotint.train.task import frozen_parts
+from mezzotint.train.learner import Learner
+from mezzotint.train.task import Metrics, check_clip, frozen_parts, trainable
+
+_PLAIN = Learner()
 
 
 @runtime_checkable
@@ -55,18 +58,16 @@ class AdversarialTask:
         clip: float | None = None,
         ema: float | None = None,
     ) -> None:
-        if clip is not None and clip <= 0:
-            raise ValueError(f"clip is a gradient norm and must be positive (or None), got {clip}")
+        check_clip(clip)
         self.generator = generator
-        self.clip = float("inf") if clip is None else clip
+        self.clip = clip
         self.modules = nn.ModuleDict({"autoencoder": autoencoder, "discriminator": generator.discriminator})
         self.frozen = frozen_parts(generator)
         self.frozen.pop("discriminator")
         self._told = DiscriminatorLoss(generator.discriminator, generator.disc_start)
-        self._parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in self.modules.items()}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(parameters, lr=lr, betas=betas, foreach=True)
-            for name, parameters in self._parameters.items()
+            name: torch.optim.Adam(trainable(module, name), lr=lr, betas=betas, foreach=True)
+            for name, module in self.modules.items()
         }
         self.ema = {} if ema is None else {"autoencoder": EMA(autoencoder, ema)}
 
@@ -75,22 +76,21 @@ class AdversarialTask:
         """The autoencoder in training, with its own (not the averaged) weights."""
         return self.modules["autoencoder"]  # type: ignore[return-value]
 
-    def step(self, batch: Batch, step: int, noise: Noise) -> dict[str, Tensor]:
+    def step(self, batch: Batch, step: int, noise: Noise, learn: Learner = _PLAIN) -> Metrics:
         """One Adam step of each; metrics: both losses, their terms, and both gradient norms."""
         self.modules.train()
-        loss = self.generator(self.autoencoder, batch, noise, step)
-        metrics = {"loss": loss.total, **loss.terms, "gradient": self._learn("autoencoder", loss)}
+
+        def fool(part: Batch, seeds: Noise) -> Loss:
+            return self.generator(self.autoencoder, part, seeds, step)
+
+        def tell(part: Batch, seeds: Noise) -> Loss:
+            with torch.no_grad():
+                x_hat = self.autoencoder(part.x, seeds)
+            return self._told(part.x, x_hat, step)
+
+        metrics = learn(self, "autoencoder", fool, batch, noise)
         if step < self.generator.disc_start:
             return metrics
-        with torch.no_grad():
-            x_hat = self.autoencoder(batch.x, noise)
-        loss = self._told(batch.x, x_hat, step)
-        norm = self._learn("discriminator", loss)
-        return {**metrics, "discriminator": loss.total, **loss.terms, "discriminator gradient": norm}
-
-    def _learn(self, name: str, loss: Loss) -> Tensor:
-        self.optimisers[name].zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(self._parameters[name], self.clip)
-        self.optimisers[name].step()
-        return norm
+        found = learn(self, "discriminator", tell, batch, noise)
+        renamed = {"loss": "discriminator", "gradient": "discriminator gradient"}
+        return {**metrics, **{renamed.get(key, key): value for key, value in found.items()}}

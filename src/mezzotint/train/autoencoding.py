@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mezzotint.core.noise import Noise
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.objective.batch import Batch, Loss
 from mezzotint.train.ema import EMA
-from mezzotint.train.task import frozen_parts
+from mezzotint.train.learner import Learner
+from mezzotint.train.task import Metrics, check_clip, frozen_parts, trainable
+
+_PLAIN = Learner()
 
 AutoencodingObjective = Callable[[Any, Batch, Noise], Loss]  # Any: the kind of autoencoder it is made for
 
@@ -41,16 +44,12 @@ class AutoencodingTask:
         clip: float | None = 1.0,
         ema: float | None = None,
     ) -> None:
-        if clip is not None and clip <= 0:
-            raise ValueError(f"clip is a gradient norm and must be positive (or None), got {clip}")
+        check_clip(clip)
         self.objective = objective
         self.clip = clip
         self.modules = nn.ModuleDict({"autoencoder": autoencoder})
         self.frozen = frozen_parts(objective)
-        self._parameters = [p for p in autoencoder.parameters() if p.requires_grad]
-        if not self._parameters:
-            raise ValueError("the autoencoder has no parameter that requires a gradient; nothing to train")
-        adam = torch.optim.Adam(self._parameters, lr=lr, betas=betas, foreach=True)
+        adam = torch.optim.Adam(trainable(autoencoder, "autoencoder"), lr=lr, betas=betas, foreach=True)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"autoencoder": adam}
         self.ema = {} if ema is None else {"autoencoder": EMA(autoencoder, ema)}
 
@@ -59,13 +58,11 @@ class AutoencodingTask:
         """The autoencoder in training, with its own (not the averaged) weights."""
         return self.modules["autoencoder"]  # type: ignore[return-value]
 
-    def step(self, batch: Batch, step: int, noise: Noise) -> dict[str, Tensor]:
+    def step(self, batch: Batch, step: int, noise: Noise, learn: Learner = _PLAIN) -> Metrics:
         """One Adam step on the objective's total; metrics: loss, its terms, and the gradient norm."""
         self.modules.train()
-        loss = self.objective(self.autoencoder, batch, noise)
-        optimiser = self.optimisers["autoencoder"]
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
-        norm = nn.utils.clip_grad_norm_(self._parameters, float("inf") if self.clip is None else self.clip)
-        optimiser.step()
-        return {"loss": loss.total, **loss.terms, "gradient": norm}
+
+        def loss(part: Batch, seeds: Noise) -> Loss:
+            return self.objective(self.autoencoder, part, seeds)
+
+        return learn(self, "autoencoder", loss, batch, noise)

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from mezzotint.core.condition import Condition
 from mezzotint.train.checkpoint import write_checkpoint
+from mezzotint.train.learner import Learner
 from mezzotint.train.state import load_task, save_task
 from mezzotint.train.task import Task
 
@@ -52,6 +53,14 @@ class Engine(Protocol):
         """Return whether any process has raised the flag."""
         ...
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the numbers (n,) of every process, (world, n)."""
+        ...
+
+    def learner(self, parts: int, nonfinite: Literal["stop", "skip"]) -> Learner:
+        """Return how optimisers learn here."""
+        ...
+
     def save(self, task: Task, root: Path, step: int, keep: int, facts: Mapping[str, Any]) -> Path:
         """Write a checkpoint."""
         ...
@@ -69,6 +78,7 @@ class Single:
         name: "cpu", "cuda", "cuda:1"; None takes the GPU where there is one.
         channels_last: lay images and convolution weights out channels last (20 to 25 % on a CPU).
         threads: torch's CPU threads; None leaves them as they are. Bit-equal resumes need the same number.
+        precision: of the networks' matrix work, "float32" or "bfloat16" (for GPUs; see `Learner`).
 
     >>> Single("cpu").device
     device(type='cpu')
@@ -77,6 +87,7 @@ class Single:
     name: str | None = None
     channels_last: bool = True
     threads: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     rank: int = dataclasses.field(default=0, init=False)
     world: int = dataclasses.field(default=1, init=False)
 
@@ -114,6 +125,12 @@ class Single:
 
     def agree(self, flag: bool) -> bool:
         return flag
+
+    def gather(self, values: Tensor) -> Tensor:
+        return values[None]
+
+    def learner(self, parts: int, nonfinite: Literal["stop", "skip"]) -> Learner:
+        return Learner(parts, self.precision, nonfinite)
 
     def save(self, task: Task, root: Path, step: int, keep: int, facts: Mapping[str, Any]) -> Path:
         return write_checkpoint(root, step, lambda folder: save_task(task, folder, **facts), keep)

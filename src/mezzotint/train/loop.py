@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,7 +18,8 @@ from mezzotint.train.interrupt import Interrupt
 from mezzotint.train.log import JSONLog
 from mezzotint.train.meter import Meter
 from mezzotint.train.schedule import Constant, RateSchedule
-from mezzotint.train.task import Task
+from mezzotint.train.share import own_rows
+from mezzotint.train.task import Metrics, Task
 
 Row = dict[str, Any]
 
@@ -103,6 +104,8 @@ def fit(
     save_minutes: float | None = None,
     keep: int = 2,
     minutes: float | None = None,
+    parts: int = 1,
+    nonfinite: Literal["stop", "skip"] = "stop",
     engine: Engine | None = None,
     identity: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
@@ -116,13 +119,17 @@ def fit(
 
     Args:
         task: what to train, freshly built; a resume overwrites its state.
-        batches: step -> batch, a pure function. A batch is a tensor, or has a tensor `x`, batch first.
+        batches: step -> batch, a pure function. A batch is a tensor, or has a tensor `x`, batch first. Each process
+            works on its own rows; `Sharded` batches make only those.
         steps: length of the run, >= 1. It may be raised later to go on.
         seed: of the run.
         out: the run's folder: `checkpoints/`, `log.jsonl`, `run.json`.
         schedule: step -> factor of the learning rate; None keeps it constant.
         log_every, save_every, save_minutes, keep: see `Pace`.
         minutes: stop, saved, after so much training time in the whole run; None for no limit.
+        parts: micro-batches a step and process: the same numbers with less memory.
+        nonfinite: "stop" ends the run where a metric is not finite; "skip" leaves such a step's update out, and
+            the log counts them.
         engine: where; None is `Single()`.
         identity: JSON values besides the seed that a resume must match.
         on_step: called after each step.
@@ -130,8 +137,8 @@ def fit(
 
     Raises:
         ValueError: bad arguments; a folder of another run, or that cannot be written.
-        NonFiniteError: a metric was not finite; names step and metric. Checked for every step, at the next
-            log row or checkpoint.
+        NonFiniteError: a metric was not finite; names step, process, metric and parameter. Checked for every
+            step, at the next log row or checkpoint.
     """
     pace = Pace(log_every, save_every, save_minutes, keep)
     if steps < 1:
@@ -141,7 +148,8 @@ def fit(
     with run_folder(out, {"seed": seed, **(identity or {})}) as folder, Interrupt() as interrupt:
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
-        run = _Run(task, engine, folder, pace, steps)
+        learn = engine.learner(parts, nonfinite)
+        run = _Run(task, engine, folder, pace, steps, nonfinite)
         # layers with randomness of their own (dropout) draw from torch's generators, seeded anew each step
         devices = [engine.device] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -150,15 +158,14 @@ def fit(
                 for name, optimiser in task.optimisers.items():
                     for group, rate in zip(optimiser.param_groups, rates[name], strict=True):
                         group["lr"] = rate * schedule(step)
-                batch = engine.move(batches(step))
-                count = len(getattr(batch, "x", batch))
+                batch, rows = own_rows(batches, step, engine.rank, engine.world)
+                batch = engine.move(batch)
                 torch.manual_seed(fold(seed, "layers", step, engine.rank))
-                first = count * engine.rank
-                noise = Noise([fold(seed, "train", step, first + i) for i in range(count)])
-                metrics = task.step(batch, step, noise)
+                noise = Noise([fold(seed, "train", step, i) for i in rows])
+                metrics = task.step(batch, step, noise, learn)
                 for ema in task.ema.values():
                     ema.update()
-                row = run.after(step, metrics, count, schedule(step))
+                row = run.after(step, metrics, len(rows), schedule(step))
                 if on_step is not None:
                     on_step(Progress(step + 1, steps, row))
                 if engine.agree(interrupt.asked is not None):
@@ -174,24 +181,27 @@ def fit(
 class _Run:
     """The bookkeeping of one call: resume, rows, checkpoints, clocks."""
 
-    def __init__(self, task: Task, engine: Engine, out: Path, pace: Pace, steps: int) -> None:
+    def __init__(
+        self, task: Task, engine: Engine, out: Path, pace: Pace, steps: int, nonfinite: Literal["stop", "skip"]
+    ) -> None:
         self.task, self.engine, self.pace, self.steps = task, engine, pace, steps
         self.root = out / CHECKPOINTS
-        self.meter = Meter()
+        skipped = 0
         self.metrics: dict[str, float] = {}
         self.step, self.before = 0, 0.0
         self.saved = newest_checkpoint(self.root)
         if self.saved is not None:
             facts = engine.load(task, self.saved)
             self.step, self.before = step_of(self.saved), float(facts["seconds"])
-            self.metrics = dict(facts["metrics"])
+            self.metrics, skipped = dict(facts["metrics"]), facts.get("skipped", 0)
+        self.meter = Meter(nonfinite, engine.gather, skipped)
         self.resumed = self.step
         tidy(self.root, self.step, pace.keep)
         self.log = JSONLog(out / LOG, self.step)
         self.start = self.looked = self.saved_at = time.monotonic()
         self.samples = 0
 
-    def after(self, step: int, metrics: dict[str, torch.Tensor], count: int, factor: float) -> Row | None:
+    def after(self, step: int, metrics: Metrics, count: int, factor: float) -> Row | None:
         self.step = step + 1
         self.samples += count * self.engine.world
         self.meter.add(step, metrics)
@@ -211,6 +221,8 @@ class _Run:
         self.looked, self.samples = now, 0
         row = {"step": self.step, **self.metrics, "window": window, "rate_factor": factor}
         row |= {"seconds": round(self.seconds, 3), "samples_per_second": round(rate, 3)}
+        if self.meter.skipped:
+            row["skipped"] = self.meter.skipped
         if self.engine.rank == 0:
             self.log.write(row)
         return row
@@ -220,6 +232,7 @@ class _Run:
             return
         self.meter.check()  # weights that a non-finite step has touched are never saved
         facts = {"step": self.step, "seconds": self.seconds, "metrics": self.metrics}
+        facts["skipped"] = self.meter.skipped
         self.saved = self.engine.save(self.task, self.root, self.step, self.pace.keep, facts)
         self.saved_at = time.monotonic()
 

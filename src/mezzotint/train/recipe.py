@@ -102,6 +102,8 @@ class Budget:
         minutes: stop (saved, to be continued) after so much training time in all; None for no limit.
         log, save: steps between log rows and between checkpoints.
         save_minutes: also save when so long has passed since the last checkpoint; None for never.
+        parts: micro-batches a step: the same numbers with less memory.
+        nonfinite: "stop" the run, or "skip" the update, where a gradient is not finite.
     """
 
     steps: int = 1000
@@ -110,6 +112,8 @@ class Budget:
     log: int = 50
     save: int = 500
     save_minutes: float | None = 10.0
+    parts: int = 1
+    nonfinite: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1:
@@ -171,6 +175,8 @@ class Runnable(ABC):
             save_every=budget.save,
             save_minutes=budget.save_minutes,
             minutes=budget.minutes,
+            parts=budget.parts,
+            nonfinite=budget.nonfinite,
             engine=engine,
             identity=self.identity(),
             on_step=on_step,

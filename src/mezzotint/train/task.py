@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from mezzotint.core.noise import Noise
 from mezzotint.train.ema import EMA
+from mezzotint.train.learner import Learner, Norms
+
+Metrics = dict[str, Tensor | Norms]
 
 
 @runtime_checkable
@@ -35,9 +38,31 @@ class Task(Protocol):
     ema: dict[str, EMA]
     frozen: nn.ModuleDict
 
-    def step(self, batch: Any, step: int, noise: Noise) -> dict[str, Tensor]:
-        """Forward, backward, clipping and optimiser steps; returns scalar tensors, unread (no `.item()`)."""
+    def step(self, batch: Any, step: int, noise: Noise, learn: Learner) -> Metrics:
+        """One step: `learn(self, name, loss, batch, noise)` for each optimiser in turn; returns unread scalars.
+
+        `learn` does forward, backward, clipping (to `self.clip`, where there is one) and the optimiser's step, in
+        parts and together with other processes as the engine has it.
+        """
         ...
+
+
+def trainable(module: nn.Module, name: str) -> list[nn.Parameter]:
+    """Return the parameters of a module that require a gradient.
+
+    Raises:
+        ValueError: where there is none; the message names the module `name`.
+    """
+    found = [p for p in module.parameters() if p.requires_grad]
+    if not found:
+        raise ValueError(f"the {name} has no parameter that requires a gradient; nothing to train")
+    return found
+
+
+def check_clip(clip: float | None) -> None:
+    """Refuse a gradient norm to clip to that is not positive."""
+    if clip is not None and clip <= 0:
+        raise ValueError(f"clip is a gradient norm and must be positive (or None), got {clip}")
 
 
 def frozen_parts(objective: Any) -> nn.ModuleDict:
