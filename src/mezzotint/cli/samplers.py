@@ -13,6 +13,7 @@ __all__ = ["LISTS"]
 def _samplers(arguments: Sequence[str]) -> int:
     """The samplers of `--sampler` and `Model.sample(sampler=...)`."""
     parser = Parser("models samplers", "Samplers by name: order of accuracy, network evaluations, paper.")
+    parser.epilog = "besides these, dpm-v3:FILE is DPM-Solver-v3 with the statistics that `mezzotint calibrate` wrote"
     parser.json_option()
     told = parser.parse_args(arguments)
     from mezzotint.sample.names import NAMED
