@@ -3,19 +3,53 @@
 from mezzotint.metric.augment import augment
 from mezzotint.metric.card import MetricCard, weights_hash
 from mezzotint.metric.classifier import FeatureNet, load_features
-from mezzotint.metric.frechet import frechet_distance, frechet_gaussians
+from mezzotint.metric.evaluate import PairMeasure, compare, evaluate
+from mezzotint.metric.features import Extractor, Features, extract
+from mezzotint.metric.frechet import frechet_distance, frechet_error, frechet_gaussians
+from mezzotint.metric.kernel import GaussianKernel, PolynomialKernel, kernel_distance, kernel_distance_subsets
+from mezzotint.metric.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from mezzotint.metric.measures import MEASURES, Density, Frechet, KernelDistance, Measure, Precision
+from mezzotint.metric.moments import Moments
 from mezzotint.metric.psnr import psnr
+from mezzotint.metric.result import Estimate, MetricResult, mean_of
 from mezzotint.metric.retrieval import ranks, retrieval
+from mezzotint.metric.ssim import ssim
 
 __all__ = [
+    "MEASURES",
+    "Density",
+    "DensityCoverage",
+    "Estimate",
+    "Extractor",
     "FeatureNet",
+    "Features",
+    "Frechet",
+    "GaussianKernel",
+    "KernelDistance",
+    "Measure",
     "MetricCard",
+    "MetricResult",
+    "Moments",
+    "PairMeasure",
+    "PolynomialKernel",
+    "Precision",
+    "PrecisionRecall",
     "augment",
+    "compare",
+    "density_coverage",
+    "evaluate",
+    "extract",
     "frechet_distance",
+    "frechet_error",
     "frechet_gaussians",
+    "kernel_distance",
+    "kernel_distance_subsets",
     "load_features",
+    "mean_of",
+    "precision_recall",
     "psnr",
     "ranks",
     "retrieval",
+    "ssim",
     "weights_hash",
 ]

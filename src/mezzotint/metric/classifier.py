@@ -38,6 +38,7 @@ class FeatureNet(nn.Module):
         super().__init__()
         self.config: dict[str, Any] = {"classes": list(classes), "width": width, "dim": dim, "size": size}
         self.size, self.dim = size, dim
+        self.name, self.resize = "FeatureNet", f"bilinear, antialiased, to {size}"
         self.trunk = nn.Sequential(
             _stage(3, width, 5),
             _stage(width, 2 * width, 3),
@@ -55,18 +56,29 @@ class FeatureNet(nn.Module):
         Raises:
             ValueError: for another shape, or values that are not finite.
         """
+        return self.trunk(self._sized(x)).mean((2, 3))
+
+    def maps(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The feature maps of the four stages and the last layer, finest first, for a perceptual distance."""
+        x, maps = self._sized(x), []
+        for layer in self.trunk:
+            x = layer(x)
+            maps.append(x)
+        return [*maps[:4], maps[-1]]
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Logits of every head."""
+        features = self.features(x)
+        return tuple(head(features) for head in self.heads)
+
+    def _sized(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 8:
             raise ValueError(f"features need images (b, 3, h, w) of at least 8x8 pixels; got {tuple(x.shape)}")
         if not bool(torch.isfinite(x).all()):
             raise ValueError("features got an image with NaN or infinite values; look where it was made")
         if x.shape[2:] != (self.size, self.size):
             x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
-        return self.trunk(x).mean((2, 3))
-
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
-        """Logits of every head."""
-        features = self.features(x)
-        return tuple(head(features) for head in self.heads)
+        return x
 
 
 def load_features(folder: str | Path = "emoji-features") -> FeatureNet:
@@ -92,6 +104,7 @@ def load_features(folder: str | Path = "emoji-features") -> FeatureNet:
         net.load_state_dict(state)
     except (SafetensorError, RuntimeError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a feature network of this version: {error}") from error
+    net.name = path.name
     return net.eval().requires_grad_(False)
 
 
