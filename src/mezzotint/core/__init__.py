@@ -1,5 +1,6 @@
 """The mathematics: schedules, grids, predictions, denoisers, conditions, noise. No networks, no files."""
 
+from mezzotint.core.boundary import BoundaryDenoiser
 from mezzotint.core.condition import Condition
 from mezzotint.core.denoiser import (
     Denoiser,
@@ -27,6 +28,7 @@ __all__ = [
     "NAMED_GRIDS",
     "VE",
     "VP",
+    "BoundaryDenoiser",
     "BrownianPath",
     "Condition",
     "Cosine",
