@@ -5,6 +5,7 @@ from mezzotint.latent.identity import Identity
 from mezzotint.latent.kl import AutoencoderKL, Posterior
 from mezzotint.latent.quantise import Codebook, EMACodebook, GradientCodebook, Quantised
 from mezzotint.latent.spec import LatentSpec
+from mezzotint.latent.spread import statistics_hash, with_spread
 from mezzotint.latent.tiled import Tiled
 from mezzotint.latent.usage import Usage
 from mezzotint.latent.vq import AutoencoderVQ, AutoencoderVQEMA
@@ -23,4 +24,6 @@ __all__ = [
     "Quantised",
     "Tiled",
     "Usage",
+    "statistics_hash",
+    "with_spread",
 ]

@@ -3,6 +3,7 @@
 from .attention import Attention, attend
 from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
+from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
 from .site import Call, Handler, find_sites, handling, name_sites
 from .unet import UNet
 
@@ -12,6 +13,8 @@ __all__ = [
     "DiT",
     "Handler",
     "LabelEmbedding",
+    "NonScalingGroupNorm",
+    "NonScalingLayerNorm",
     "UNet",
     "attend",
     "find_sites",
@@ -19,4 +22,5 @@ __all__ = [
     "name_sites",
     "positions_2d",
     "sinusoidal",
+    "without_gains",
 ]

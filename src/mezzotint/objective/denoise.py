@@ -7,6 +7,7 @@ from typing import Literal
 
 from mezzotint.core import Denoiser, Noise
 from mezzotint.objective.batch import Batch, Loss
+from mezzotint.objective.coupling import Coupling
 from mezzotint.objective.times import TimeSampling, UniformTime
 from mezzotint.objective.weight import Unweighted, Weighting
 
@@ -28,6 +29,7 @@ class Denoise:
         weight: of each noise level.
         drop: probability in [0, 1] that a sample's condition becomes null, for classifier-free guidance
             (0.1 is our choice; arXiv 2112.10752 does not state one).
+        coupling: of noise and data; `OptimalTransport` straightens the paths of flow matching. None: as drawn.
 
     Raises:
         ValueError: for an unknown target or a drop outside [0, 1].
@@ -45,6 +47,7 @@ class Denoise:
     times: TimeSampling = UniformTime()
     weight: Weighting = Unweighted()
     drop: float = 0.1
+    coupling: Coupling | None = None
 
     def __post_init__(self) -> None:
         if self.target not in ("x0", "eps", "v", "flow"):
@@ -68,6 +71,8 @@ class Denoise:
         shape = (-1, *[1] * (x.ndim - 1))
         a, s = (level.to(x.device, x.dtype).view(shape) for level in (alpha, sigma))
         eps = noise("eps", 0, x.shape[1:], dtype=x.dtype, device=x.device)
+        if self.coupling is not None:
+            eps = self.coupling(x, eps)
         if c is not None and self.drop > 0:
             c = c.drop((noise.uniform("drop", 0) < self.drop).to(x.device))
         prediction = denoiser(a * x + s * eps, t.to(x.device, x.dtype), c)

@@ -1,0 +1,104 @@
+"""Norms whose gain is fixed at 1, and how a built network gets them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["NonScalingGroupNorm", "NonScalingLayerNorm", "without_gains"]
+
+
+class NonScalingGroupNorm(nn.Module):
+    """y = (x - mean) / sqrt(var + eps) + bias, over the places and channels of a group; no learned gain.
+
+    A channel cannot be amplified, so that an outlier in it stays as large as it is. With one group this is layer
+    normalisation over (channels, height, width).
+
+    Args:
+        channels: features, on the second axis.
+        groups: of channels.
+        eps: inside the root.
+
+    Source: arXiv 2502.01441, non-scaling LayerNorm.
+
+    >>> sum(p.numel() for p in NonScalingGroupNorm(8).parameters())
+    8
+    """
+
+    def __init__(self, channels: int, groups: int = 1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.groups, self.eps = groups, eps
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        return F.group_norm(x, self.groups, None, self.bias, self.eps)
+
+
+class NonScalingLayerNorm(nn.Module):
+    """y = (x - mean) / sqrt(var + eps) + bias, over the last axis; no learned gain (see `NonScalingGroupNorm`).
+
+    Args:
+        features: on the last axis.
+        eps: inside the root.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.features, self.eps = features, eps
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Float[Tensor, "*b features"]) -> Float[Tensor, "*b features"]:
+        return F.layer_norm(x, (self.features,), None, self.bias, self.eps)
+
+
+def without_gains(net: nn.Module, where: Literal["all", "output"] = "all") -> nn.Module:
+    """Replace the norms of a freshly built network, in place, by ones without a gain; returns the network.
+
+    GroupNorm becomes `NonScalingGroupNorm` of one group, LayerNorm with a gain `NonScalingLayerNorm`. Which norms the
+    paper replaces could not be read; its code has the output's: "all" is our choice. A saved state has no gains, so a
+    network must be built and converted in the same way before it is loaded (a plain one refuses the state).
+
+    Args:
+        net: a UNet or a DiT (whose modulated norms have no gain of their own); or any module.
+        where: "all", or the norm before the output alone (`net.norm`).
+
+    Raises:
+        ValueError: where there is no norm to replace.
+
+    >>> from mezzotint.nn import UNet
+    >>> net = without_gains(UNet(4, channels=16))
+    >>> any(name.endswith("norm.weight") for name, _ in net.named_parameters())
+    False
+    """
+    if where not in ("all", "output"):
+        raise ValueError(f"without_gains got where={where!r}; expected all or output")
+    found = {name: _plain(part) for name, part in net.named_modules()}
+    chosen = {name: new for name, new in found.items() if new is not None and (where == "all" or name == "norm")}
+    if not chosen:
+        raise ValueError(
+            f"{type(net).__name__} has no {'norm before its output' if where == 'output' else 'norm'} with a gain; "
+            "nothing to replace"
+        )
+    for name, new in chosen.items():
+        parent, _, last = name.rpartition(".")
+        setattr(net.get_submodule(parent), last, new)
+    return net
+
+
+def _plain(norm: nn.Module) -> nn.Module | None:
+    """The norm without a gain that takes the place of one with, keeping its bias; None for anything else."""
+    if isinstance(norm, nn.GroupNorm) and norm.affine:
+        new: NonScalingGroupNorm | NonScalingLayerNorm = NonScalingGroupNorm(norm.num_channels, 1, norm.eps)
+    elif isinstance(norm, nn.LayerNorm) and norm.weight is not None and len(norm.normalized_shape) == 1:
+        new = NonScalingLayerNorm(norm.normalized_shape[0], norm.eps)
+    else:
+        return None
+    new.to(norm.weight)
+    if norm.bias is not None:
+        with torch.no_grad():
+            new.bias.copy_(norm.bias)
+    return new
