@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from mezzotint.bench import PEERS, find_peer
+from mezzotint.bench.peers import METRIC_PEERS, PEERS, find_peer
 
 
 def main() -> None:
-    for name in PEERS:
+    for name in (*PEERS, *METRIC_PEERS):
         peer = find_peer(name)
         print(f"{name:<16} {peer.version or '-':<14} {peer.reason or 'ok'}")
 

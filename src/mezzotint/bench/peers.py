@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
-__all__ = ["PEERS", "Peer", "find_peer", "load_peer"]
+__all__ = ["METRIC_PEERS", "PEERS", "Peer", "find_peer", "load_peer"]
 
 # name of the distribution -> module that is imported
 PEERS: dict[str, str] = {
@@ -25,6 +25,13 @@ PEERS: dict[str, str] = {
     "azula": "azula.sample",
     "smalldiffusion": "smalldiffusion",
     "flow_matching": "flow_matching.solver",
+}
+# what measures are held against; apart, as these solve nothing
+METRIC_PEERS: dict[str, str] = {
+    "torch-fidelity": "torch_fidelity",
+    "lpips": "lpips",
+    "scikit-image": "skimage.metrics",
+    "clean-fid": "cleanfid.resize",
 }
 
 _declared: list[Any] = []  # torch forgets a library's operators when the object that made them is gone
@@ -45,13 +52,14 @@ def find_peer(name: str) -> Peer:
     """A peer by the name of its distribution; never raises for one that is missing or broken.
 
     Raises:
-        ValueError: for a name that is not in PEERS.
+        ValueError: for a name that is in neither PEERS nor METRIC_PEERS.
 
     >>> find_peer("diffusers").name
     'diffusers'
     """
-    if name not in PEERS:
-        raise ValueError(f"unknown peer {name!r}; expected one of {', '.join(PEERS)}")
+    modules = PEERS | METRIC_PEERS
+    if name not in modules:
+        raise ValueError(f"unknown peer {name!r}; expected one of {', '.join(modules)}")
     try:
         number = version(name)
     except PackageNotFoundError:
@@ -60,7 +68,7 @@ def find_peer(name: str) -> Peer:
         warnings.simplefilter("ignore")
         try:
             _mend_torchvision()
-            return Peer(name, number, import_module(PEERS[name]))
+            return Peer(name, number, import_module(modules[name]))
         except Exception as error:  # whatever a foreign package does when it is imported
             return Peer(name, number, None, f"{name} {number} cannot be imported: {type(error).__name__}: {error}")
 

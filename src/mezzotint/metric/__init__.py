@@ -3,17 +3,23 @@
 from mezzotint.metric.augment import augment
 from mezzotint.metric.card import MetricCard, weights_hash
 from mezzotint.metric.classifier import FeatureNet, load_features
+from mezzotint.metric.dinov2 import DinoV2, load_dinov2
+from mezzotint.metric.efficientnet import EfficientNetLite0, load_efficientnet_lite0
 from mezzotint.metric.evaluate import PairMeasure, compare, evaluate
 from mezzotint.metric.features import Extractor, Features, extract
 from mezzotint.metric.frechet import frechet_distance, frechet_error, frechet_gaussians
+from mezzotint.metric.inception import InceptionV3, load_inception
 from mezzotint.metric.kernel import GaussianKernel, PolynomialKernel, kernel_distance, kernel_distance_subsets
 from mezzotint.metric.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from mezzotint.metric.measures import MEASURES, Density, Frechet, KernelDistance, Measure, Precision
 from mezzotint.metric.moments import Moments
+from mezzotint.metric.perceptual import PerceptualDistance
 from mezzotint.metric.psnr import psnr
 from mezzotint.metric.result import Estimate, MetricResult, mean_of
 from mezzotint.metric.retrieval import ranks, retrieval
 from mezzotint.metric.ssim import ssim
+from mezzotint.metric.textscore import CLIP, TextScore, load_clip
+from mezzotint.metric.trunks import Trunk, load_lpips
 
 __all__ = [
     "MEASURES",
@@ -52,4 +58,16 @@ __all__ = [
     "retrieval",
     "ssim",
     "weights_hash",
+    "DinoV2",
+    "load_dinov2",
+    "EfficientNetLite0",
+    "load_efficientnet_lite0",
+    "InceptionV3",
+    "load_inception",
+    "PerceptualDistance",
+    "CLIP",
+    "TextScore",
+    "load_clip",
+    "Trunk",
+    "load_lpips",
 ]
