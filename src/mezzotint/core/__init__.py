@@ -18,6 +18,7 @@ from mezzotint.core.grid import explicit, karras, quadratic, resolve_grid, unifo
 from mezzotint.core.grid_discrete import leading, linspace, trailing
 from mezzotint.core.grid_levels import beta, beta_levels, exponential, karras_own
 from mezzotint.core.grid_named import GRIDS, NAMED_GRIDS, NamedGrid, grid_named
+from mezzotint.core.grid_sigmas import at_sigmas
 from mezzotint.core.noise import BrownianPath, Noise, fold
 from mezzotint.core.prediction import Prediction
 from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
@@ -52,6 +53,7 @@ __all__ = [
     "Shifted",
     "VDenoiser",
     "X0Denoiser",
+    "at_sigmas",
     "beta",
     "beta_levels",
     "explicit",

@@ -35,7 +35,8 @@ class NonScalingGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
-        return F.group_norm(x, self.groups, None, self.bias, self.eps)
+        # the bias apart: torch's own backward fails for a bias without a gain
+        return F.group_norm(x, self.groups, eps=self.eps) + self.bias.view(-1, *[1] * (x.ndim - 2))
 
 
 class NonScalingLayerNorm(nn.Module):
@@ -52,7 +53,7 @@ class NonScalingLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Float[Tensor, "*b features"]) -> Float[Tensor, "*b features"]:
-        return F.layer_norm(x, (self.features,), None, self.bias, self.eps)
+        return F.layer_norm(x, (self.features,), eps=self.eps) + self.bias
 
 
 def without_gains(net: nn.Module, where: Literal["all", "output"] = "all") -> nn.Module:
