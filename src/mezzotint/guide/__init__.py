@@ -4,6 +4,7 @@ from mezzotint.guide.cfg import CFG
 from mezzotint.guide.compose import compose
 from mezzotint.guide.guided import Guide, GuidedDenoiser
 from mezzotint.guide.interval import Interval
+from mezzotint.guide.level_interval import LevelInterval
 from mezzotint.guide.rescale import Rescale
 from mezzotint.guide.threshold import DynamicThreshold, StaticThreshold
 from mezzotint.guide.window import Windowed
@@ -18,4 +19,5 @@ __all__ = [
     "StaticThreshold",
     "Windowed",
     "compose",
+    "LevelInterval",
 ]

@@ -3,9 +3,12 @@
 from .attention import Attention, attend
 from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
+from .encoder_decoder import EncoderDecoderViT, load_encoder
 from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
+from .projector import ProjectedEncoder, Projector
 from .site import Call, Handler, find_sites, handling, name_sites
 from .unet import UNet
+from .vit import Encoded, ViTEncoder
 
 __all__ = [
     "Attention",
@@ -23,4 +26,10 @@ __all__ = [
     "positions_2d",
     "sinusoidal",
     "without_gains",
+    "EncoderDecoderViT",
+    "load_encoder",
+    "ProjectedEncoder",
+    "Projector",
+    "Encoded",
+    "ViTEncoder",
 ]

@@ -10,10 +10,14 @@ from mezzotint.objective.consistency import (
     SameNoise,
     latent_consistency,
 )
+from mezzotint.objective.contrastive import Gather, all_ranks, nce, own_rank
 from mezzotint.objective.coupling import Coupling, Independent, OptimalTransport
 from mezzotint.objective.curriculum import CeilDoubling, Curriculum, Doubling, FixedLevels
 from mezzotint.objective.denoise import Denoise
+from mezzotint.objective.ect import ECT, ECTPairs, NormalisedSquare, SameImage
 from mezzotint.objective.levels import IndexLaw, KarrasLevels, LogNormalIndex, Pairs, UniformIndex
+from mezzotint.objective.representation import Augmentation, Representation, RepresentationStep, Twins, represent
+from mezzotint.objective.resolution import KarrasSpacing, ResolutionLevels, SnappedLogNormal
 from mezzotint.objective.robust import (
     AdaptiveScale,
     Cauchy,
@@ -27,6 +31,7 @@ from mezzotint.objective.robust import (
     Squared,
 )
 from mezzotint.objective.spread import check_spread
+from mezzotint.objective.temperature import ConstantTau, CosineTau, Temperature
 from mezzotint.objective.times import LogitNormalTime, LogNormalSigma, TimeSampling, UniformTime
 from mezzotint.objective.weight import EDMWeight, MinSNR, Unweighted, Weighting
 
@@ -74,4 +79,23 @@ __all__ = [
     "Weighting",
     "check_spread",
     "latent_consistency",
+    "Gather",
+    "all_ranks",
+    "nce",
+    "own_rank",
+    "ECT",
+    "ECTPairs",
+    "NormalisedSquare",
+    "SameImage",
+    "Augmentation",
+    "Representation",
+    "RepresentationStep",
+    "Twins",
+    "represent",
+    "KarrasSpacing",
+    "ResolutionLevels",
+    "SnappedLogNormal",
+    "ConstantTau",
+    "CosineTau",
+    "Temperature",
 ]
