@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -40,7 +39,6 @@ class DiffusionAnchor:
     fraction: float = 0.25
     weight: float = 5.0
     sigma_data: float = 0.5
-    name: ClassVar[str] = "anchor"
 
     def __post_init__(self) -> None:
         if not (0 < self.fraction <= 1 and self.weight >= 0 and self.sigma_data > 0):
@@ -48,6 +46,11 @@ class DiffusionAnchor:
                 f"DiffusionAnchor got fraction={self.fraction}, weight={self.weight}, sigma_data={self.sigma_data}; "
                 "expected a fraction in (0, 1], a weight >= 0 and sigma_data > 0"
             )
+
+    @property
+    def name(self) -> str:
+        """ "anchor"."""
+        return "anchor"
 
     def first(self, count: int) -> int:
         """The first of N = `count` levels that belongs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -26,7 +26,8 @@ __all__ = ["ConsistencyStage", "ConsistencyTraining", "ExtraTerm", "Partner", "S
 class ExtraTerm(Protocol):
     """A loss that reads the student's output; logged by its name."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, x: Float[Tensor, "b *s"], out: Float[Tensor, "b *s"], pairs: Pairs) -> Float[Tensor, ""]:
         """The term, a scalar, for clean samples x and the outputs at pairs.high."""
