@@ -12,6 +12,7 @@ from mezzotint.core.denoiser import (
     VDenoiser,
     X0Denoiser,
 )
+from mezzotint.core.direct import DirectDenoiser
 from mezzotint.core.discrete import Discrete
 from mezzotint.core.exact import Empirical, ExactDenoiser, Gaussian, GaussianMixture, LowRankMixture
 from mezzotint.core.grid import explicit, karras, quadratic, resolve_grid, uniform_lambda, uniform_t
@@ -34,6 +35,7 @@ __all__ = [
     "Condition",
     "Cosine",
     "Denoiser",
+    "DirectDenoiser",
     "Discrete",
     "EDMDenoiser",
     "Empirical",
