@@ -35,14 +35,14 @@ class EfficientNetLite0(nn.Module):
         return self.model.extract_features(self._pixels(x)).mean((2, 3))  # type: ignore[operator]
 
     def maps(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The last map of each size, 112 to 7 places a side, for a perceptual distance."""
+        """The last map of each size, 112 to 7 places a side, the last one what is pooled; for a perceptual distance."""
         net = self.model
         h, maps = net._swish(net._bn0(net._conv_stem(self._pixels(x)))), []  # type: ignore[operator]
         for block in net._blocks:  # type: ignore[union-attr]
             before, h = h, block(h)
             if h.shape[2:] != before.shape[2:]:
                 maps.append(before)
-        return [*maps, h]
+        return [*maps, net._swish(net._bn1(net._conv_head(h)))]  # type: ignore[operator]
 
     def _pixels(self, x: Tensor) -> Tensor:
         x = eight_bits(x)

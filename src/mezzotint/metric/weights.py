@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def pretrained(make: Any, folder: Path, *, allow_pickle: bool) -> Any:
     check_files(folder, allow_pickle)
     options = {"use_safetensors": None if allow_pickle else True, "output_loading_info": True, "local_files_only": True}
     try:
-        with torch.random.fork_rng(devices=[]):  # constructors draw; the caller's generator stays untouched
+        with torch.random.fork_rng(devices=[]), _no_bars():  # constructors draw; the caller's generator stays untouched
             model, info = make.from_pretrained(str(folder), **options)
     except Exception as error:  # what transformers raises on damaged or missing files is of every kind
         hint = pickle_hint(folder, allow_pickle)
@@ -101,6 +103,20 @@ def pretrained(make: Any, folder: Path, *, allow_pickle: bool) -> Any:
     if missing := sorted(map(str, info["missing_keys"])):
         raise ValueError(f"{folder}: the weights lack {', '.join(missing[:5])}; is this a {make.__name__}?")
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """As io.diffusers.quiet, without diffusers, whose import takes seconds."""
+    logging = import_module("transformers.utils.logging")
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def transformers() -> Any:
