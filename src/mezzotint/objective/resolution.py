@@ -125,8 +125,8 @@ class SnappedLogNormal:
 class KarrasSpacing:
     """1 / (s_i - s_i+1) on the x0 error: the distance to the next level, before the shift.
 
-    Over the range of levels it spans six orders of magnitude; it is worked in float64. The last level counts as the one
-    before it, which has a next (our choice).
+    Over the levels it spans four orders of magnitude, (s_max / s_min)^(6/7); it is worked in float64. The last level
+    counts as the one before it, which has a next (our choice).
 
     Args:
         resolution: the levels, and the height of the images.
