@@ -54,7 +54,7 @@ class DiffusionAnchor:
 
     def first(self, count: int) -> int:
         """The first of N = `count` levels that belongs."""
-        return int((1 - self.fraction) * count)
+        return int((1 - self.fraction) * count + 1e-9)  # what is whole but for rounding stays whole
 
     def __call__(self, x: Float[Tensor, "b *s"], out: Float[Tensor, "b *s"], pairs: Pairs) -> Float[Tensor, ""]:
         """The term, for the outputs at pairs.high."""
