@@ -25,6 +25,13 @@ def test_batches_and_merges_are_the_whole_set(draw: Draw) -> None:
     assert parts[0].count == 1 and parts[3].count == 12  # what is merged in stays as it was
 
 
+def test_moments_of_someone_else_are_taken_as_they_are_and_go_on(draw: Draw) -> None:
+    rows = draw(30, 3)
+    given = Moments.of(rows[:20].mean(0), torch.cov(rows[:20].T), 20)
+    torch.testing.assert_close(given.cov, torch.cov(rows[:20].T), atol=1e-12, rtol=0)
+    torch.testing.assert_close(given.update(rows[20:]).cov, torch.cov(rows.T), atol=1e-12, rtol=0)
+
+
 def test_nothing_cancels_far_from_zero(draw: Draw) -> None:
     rows = draw(1000, 3)
     far = Moments()
@@ -43,6 +50,8 @@ def test_what_is_no_moment() -> None:
         Moments(torch.zeros(4, 2)).update(torch.zeros(4, 3))
     with pytest.raises(ValueError, match="NaN"):
         Moments(torch.full((4, 2), torch.nan))
+    with pytest.raises(ValueError, match=r"\(d,\) and \(d, d\)"):
+        Moments.of(torch.zeros(3), torch.eye(2), 10)
     with pytest.raises(ValueError, match="with rows"):
         Moments(torch.zeros(0, 2))
 

@@ -81,7 +81,7 @@ def frechet_error(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, "m
     check_pair(features_a, features_b, 2, ("features_a", "features_b"))
     a, b = Moments(features_a), Moments(features_b)
     shift, identity = a.mean - b.mean, torch.eye(len(a.mean), dtype=torch.float64)
-    there, back = _transport(a.cov, b.cov), _transport(b.cov, a.cov)
+    there, back = _transports(a.cov, b.cov)
     variance = 0.0
     for features, own, gradient, slope in (
         (features_a, a, identity - there, 2 * shift),
@@ -93,12 +93,15 @@ def frechet_error(features_a: Float[Tensor, "n d"], features_b: Float[Tensor, "m
     return variance**0.5
 
 
-def _transport(cov: Tensor, target: Tensor) -> Tensor:
-    """The symmetric T with T cov T = target."""
-    values, vectors = torch.linalg.eigh(cov)
-    if not bool(values[0] > 1e-12 * values[-1]):
-        raise ValueError("a covariance is singular, so the error has no estimate; give more rows than features")
-    root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
-    product = root @ target @ root
-    inner, turned = torch.linalg.eigh(0.5 * (product + product.T))
-    return inverse @ ((turned * inner.clamp(min=0).sqrt()) @ turned.T) @ inverse
+def _transports(cov_a: Tensor, cov_b: Tensor) -> tuple[Tensor, Tensor]:
+    """The symmetric T with T cov_a T = cov_b, and its inverse."""
+    values, vectors = torch.linalg.eigh(cov_a)
+    least = torch.finfo(torch.float64).eps * len(values)
+    if bool(values[0] > least * values[-1]):
+        root, inverse = ((vectors * values**power) @ vectors.T for power in (0.5, -0.5))
+        product = root @ cov_b @ root
+        inner, turned = torch.linalg.eigh(0.5 * (product + product.T))
+        if bool(inner[0] > least * inner[-1]):
+            there, back = ((turned * inner**power) @ turned.T for power in (0.5, -0.5))
+            return inverse @ there @ inverse, root @ back @ root
+    raise ValueError("a covariance is singular, so the error has no estimate; give more rows than features")

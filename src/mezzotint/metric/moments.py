@@ -36,6 +36,19 @@ class Moments:
         if features is not None:
             self.update(features)
 
+    @classmethod
+    def of(cls, mean: Float[Tensor, "d"], cov: Float[Tensor, "d d"], count: int) -> Moments:
+        """Moments that someone else took, such as the mu and sigma of a published reference set of `count` images.
+
+        Raises:
+            ValueError: for shapes that do not fit, a count below 2, or values that are not finite.
+        """
+        if mean.ndim != 1 or cov.shape != (len(mean), len(mean)) or count < 2:
+            raise ValueError(f"moments of {count} rows with shapes {tuple(mean.shape)} and {tuple(cov.shape)}; "
+                             "expected at least two rows, (d,) and (d, d)")  # fmt: skip
+        mean, cov = (finite("moments", value.detach()).cpu().double() for value in (mean, cov))
+        return cls()._add(count, mean, cov * (count - 1))
+
     def update(self, features: Float[Tensor, "n d"]) -> Moments:
         """Add rows; returns itself.
 
