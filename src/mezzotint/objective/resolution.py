@@ -64,9 +64,9 @@ class ResolutionLevels:
         return self.levels.sigma_max * self.shift
 
     @property
-    def schedule(self) -> Shifted:
+    def schedule(self) -> Schedule:
         """The variance-exploding schedule between them."""
-        return Shifted(VE(self.levels.sigma_min, self.levels.sigma_max), self.shift)
+        return Shifted(VE(self.levels.sigma_min, self.levels.sigma_max), self.shift)  # type: ignore[return-value]
 
     @property
     def shifted(self) -> KarrasLevels:
