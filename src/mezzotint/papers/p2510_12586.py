@@ -45,7 +45,7 @@ class Budget:
     heun: int
 
 
-QUICK, FULL = Budget(2, 800, 200, 30, 6, 3, 6, 64, 4), Budget(3, 6000, 1000, 400, 150, 50, 150, 384, 9)
+QUICK, FULL = Budget(2, 800, 200, 30, 6, 3, 6, 64, 4), Budget(3, 6000, 1000, 400, 140, 50, 140, 384, 9)
 
 
 def demonstrate(
