@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from mezzotint.train.checkpoint import write_checkpoint
 from mezzotint.train.learner import Learner
 from mezzotint.train.state import load_task, save_task
 from mezzotint.train.task import Task
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -37,8 +40,24 @@ class Engine(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    def together(self) -> AbstractContextManager[None]:
+        """Around a run: a failure of one process ends them all."""
+        ...
+
+    def lead(self, action: Callable[[], T]) -> T:
+        """What process 0 gets from an action that only it does (a JSON value), or its error, on every process."""
+        ...
+
+    def builder(self, make: Callable[..., T]) -> Callable[..., T]:
+        """Return how this process builds a network; one whose weights come from process 0 spares them."""
+        ...
+
     def place(self, task: Task) -> None:
         """Put a task where it is trained, in place."""
+        ...
+
+    def compiled(self, task: Task) -> AbstractContextManager[None]:
+        """Around the steps: networks are compiled where the engine is set to."""
         ...
 
     def move(self, batch: Any) -> Any:
@@ -49,8 +68,8 @@ class Engine(Protocol):
         """Wait until the device has done what it was given (before clocks are read)."""
         ...
 
-    def agree(self, flag: bool) -> bool:
-        """Return whether any process has raised the flag."""
+    def agree(self, flags: int) -> int:
+        """Return the bitwise or of every process's flags (below 256)."""
         ...
 
     def gather(self, values: Tensor) -> Tensor:
@@ -79,6 +98,8 @@ class Single:
         channels_last: lay images and convolution weights out channels last (20 to 25 % on a CPU).
         threads: torch's CPU threads; None leaves them as they are. Bit-equal resumes need the same number.
         precision: of the networks' matrix work, "float32" or "bfloat16" (for GPUs; see `Learner`).
+        compile: backend of torch.compile for the networks' repeated blocks, such as "inductor" (minutes at the first
+            step; for GPUs); None for none.
 
     >>> Single("cpu").device
     device(type='cpu')
@@ -88,6 +109,7 @@ class Single:
     channels_last: bool = True
     threads: int | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: str | None = None
     rank: int = dataclasses.field(default=0, init=False)
     world: int = dataclasses.field(default=1, init=False)
 
@@ -106,6 +128,15 @@ class Single:
     def device(self) -> torch.device:
         return torch.device(self.name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
+    def together(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def lead(self, action: Callable[[], T]) -> T:
+        return action()
+
+    def builder(self, make: Callable[..., T]) -> Callable[..., T]:
+        return make
+
     def place(self, task: Task) -> None:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
@@ -115,6 +146,18 @@ class Single:
                 modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for ema in task.ema.values():
             ema.align()
+        if self.device.type == "cuda":
+            for optimiser in task.optimisers.values():
+                fuse(optimiser)
+
+    @contextmanager
+    def compiled(self, task: Task) -> Iterator[None]:
+        from mezzotint.sample.compiled import compiled
+
+        with ExitStack() as stack:
+            for module in task.modules.values() if self.compile is not None else ():
+                stack.enter_context(compiled(module, self.compile))
+            yield
 
     def move(self, batch: Any) -> Any:
         return _map_tensors(batch, self._move_tensor)
@@ -123,8 +166,8 @@ class Single:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def agree(self, flag: bool) -> bool:
-        return flag
+    def agree(self, flags: int) -> int:
+        return flags
 
     def gather(self, values: Tensor) -> Tensor:
         return values[None]
@@ -142,6 +185,13 @@ class Single:
         image = self.channels_last and tensor.ndim == 4 and tensor.is_floating_point()
         layout = torch.channels_last if image else torch.preserve_format
         return tensor.to(self.device, non_blocking=True, memory_format=layout)
+
+
+def fuse(optimiser: torch.optim.Optimizer) -> None:
+    """Let Adam and AdamW step in one kernel, which also keeps their step counts off the host."""
+    if type(optimiser) in (torch.optim.Adam, torch.optim.AdamW):
+        for group in (optimiser.defaults, *optimiser.param_groups):
+            group["fused"], group["foreach"] = True, False
 
 
 def _map_tensors(value: Any, move: Callable[[Tensor], Tensor]) -> Any:

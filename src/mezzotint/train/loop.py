@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from mezzotint.train.share import own_rows
 from mezzotint.train.task import Metrics, Task
 
 Row = dict[str, Any]
+_SAVE, _INTERRUPT, _STOP = 1, 2, 4  # what a process may ask of all after a step
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,14 @@ def fit(
         raise ValueError(f"steps must be at least 1, got {steps}")
     engine = Single() if engine is None else engine
     schedule = Constant() if schedule is None else schedule
-    with run_folder(out, {"seed": seed, **(identity or {})}) as folder, Interrupt() as interrupt:
+    with engine.together(), _held(engine, out, {"seed": seed, **(identity or {})}), Interrupt() as interrupt:
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
         learn = engine.learner(parts, nonfinite)
-        run = _Run(task, engine, folder, pace, steps, nonfinite)
+        run = _Run(task, engine, Path(out), pace, steps, nonfinite)
         # layers with randomness of their own (dropout) draw from torch's generators, seeded anew each step
         devices = [engine.device] if engine.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), engine.compiled(task):
             ended = "finished"
             for step in range(run.step, steps):
                 for name, optimiser in task.optimisers.items():
@@ -168,14 +170,23 @@ def fit(
                 row = run.after(step, metrics, len(rows), schedule(step))
                 if on_step is not None:
                     on_step(Progress(step + 1, steps, row))
-                if engine.agree(interrupt.asked is not None):
-                    ended = interrupt.asked or "SIGTERM"
-                    break
                 late = minutes is not None and run.seconds >= 60 * minutes
-                if engine.agree(late or (stop is not None and stop())):
-                    ended = "stopped"
+                flags = _SAVE * run.due | _INTERRUPT * (interrupt.asked is not None)
+                flags = engine.agree(flags | _STOP * (late or (stop is not None and stop())))
+                if flags & (_INTERRUPT | _STOP):
+                    ended = (interrupt.asked or "SIGTERM") if flags & _INTERRUPT else "stopped"
                     break
+                if flags & _SAVE:
+                    run.save()
         return run.close(ended if run.step < steps else "finished")
+
+
+@contextmanager
+def _held(engine: Engine, out: str | Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """The run's folder, held by process 0."""
+    with ExitStack() as stack:
+        engine.lead(lambda: str(stack.enter_context(run_folder(out, identity))))
+        yield
 
 
 class _Run:
@@ -189,17 +200,26 @@ class _Run:
         skipped = 0
         self.metrics: dict[str, float] = {}
         self.step, self.before = 0, 0.0
-        self.saved = newest_checkpoint(self.root)
+        found = engine.lead(lambda: str(newest_checkpoint(self.root) or ""))
+        self.saved = Path(found) if found else None
         if self.saved is not None:
             facts = engine.load(task, self.saved)
             self.step, self.before = step_of(self.saved), float(facts["seconds"])
             self.metrics, skipped = dict(facts["metrics"]), facts.get("skipped", 0)
         self.meter = Meter(nonfinite, engine.gather, skipped)
         self.resumed = self.step
-        tidy(self.root, self.step, pace.keep)
-        self.log = JSONLog(out / LOG, self.step)
+        self.log: JSONLog | None = None
+        engine.lead(lambda: self._open(out))
         self.start = self.looked = self.saved_at = time.monotonic()
         self.samples = 0
+
+    def _open(self, out: Path) -> None:
+        tidy(self.root, self.step, self.pace.keep)
+        self.log = JSONLog(out / LOG, self.step)
+
+    @property
+    def due(self) -> bool:
+        return self.pace.minutes is not None and time.monotonic() - self.saved_at > 60 * self.pace.minutes
 
     def after(self, step: int, metrics: Metrics, count: int, factor: float) -> Row | None:
         self.step = step + 1
@@ -208,8 +228,7 @@ class _Run:
         row = None
         if self.step % self.pace.log == 0 or self.step == self.steps:
             row = self.look(factor)
-        due = self.pace.minutes is not None and time.monotonic() - self.saved_at > 60 * self.pace.minutes
-        if self.step % self.pace.save == 0 or self.engine.agree(due):
+        if self.step % self.pace.save == 0:
             self.save()
         return row
 
@@ -223,7 +242,7 @@ class _Run:
         row |= {"seconds": round(self.seconds, 3), "samples_per_second": round(rate, 3)}
         if self.meter.skipped:
             row["skipped"] = self.meter.skipped
-        if self.engine.rank == 0:
+        if self.log is not None:
             self.log.write(row)
         return row
 

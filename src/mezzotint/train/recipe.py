@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +137,10 @@ class Runnable(ABC):
     def build(self) -> tuple[Task, Batches]:
         """Build the task and its batches; the caller has seeded torch's generator."""
 
+    def on(self, engine: Engine) -> Runnable:
+        """Return the recipe as a process of this engine builds it."""
+        return self
+
     def start(self) -> tuple[Task, Batches]:
         """Build the task and its batches with weights that are a function of the seed."""
         with torch.random.fork_rng(devices=[]):
@@ -162,7 +166,7 @@ class Runnable(ABC):
             engine: where, such as `Single()`.
             on_step: called after each step.
         """
-        task, batches = self.start()
+        task, batches = self.on(engine).start()
         budget = self.budget
         return fit(
             task,
@@ -221,6 +225,10 @@ class Recipe(Runnable):
     denoiser: Callable[[nn.Module], Denoiser]
     objective: Objective
     ema: float | None = 0.999
+
+    def on(self, engine: Engine) -> Recipe:
+        """Return the recipe as a process of this engine builds it."""
+        return replace(self, net=engine.builder(self.net))
 
     def build(self) -> tuple[DenoisingTask, Batches]:
         """Build the denoiser's task and the batches of latents."""
