@@ -10,7 +10,7 @@ from mezzotint.train.log import read_log
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.meter import NonFiniteError
 from mezzotint.train.overrides import with_overrides
-from mezzotint.train.pretrain import PretrainingTask
+from mezzotint.train.pretrain import PretrainingRecipe, PretrainingTask
 from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget, Recipe
 from mezzotint.train.schedule import Constant, CosineDecay
 from mezzotint.train.state import load_newest
@@ -29,6 +29,7 @@ __all__ = [
     "DenoisingTask",
     "Engine",
     "NonFiniteError",
+    "PretrainingRecipe",
     "PretrainingTask",
     "Progress",
     "Recipe",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +14,15 @@ from mezzotint.core.noise import Noise
 from mezzotint.nn.projector import ProjectedEncoder, Projector
 from mezzotint.nn.vit import ViTEncoder
 from mezzotint.objective.batch import Batch, Loss
-from mezzotint.objective.representation import Representation, Twins
+from mezzotint.objective.curriculum import CeilDoubling
+from mezzotint.objective.representation import Representation, Twins, Views
+from mezzotint.objective.resolution import ResolutionLevels
 from mezzotint.train.ema import EMA
 from mezzotint.train.learner import Learner
+from mezzotint.train.recipe import Batches, Runnable
 from mezzotint.train.task import Metrics, check_clip, trainable
 
-__all__ = ["PretrainingTask"]
+__all__ = ["PretrainingRecipe", "PretrainingTask"]
 
 _PLAIN = Learner()
 
@@ -98,3 +104,52 @@ class PretrainingTask:
         online: list[Tensor] = list(self.twins.online.parameters())
         target: list[Tensor] = list(self.twins.target.parameters())
         torch._foreach_lerp_(target, online, 1 - self.rate)
+
+
+@dataclass(frozen=True)
+class PretrainingRecipe(Runnable):
+    """Pre-training of an image encoder; its run's folder is what `load_encoder` and fine-tuning start from.
+
+    Args:
+        data: (batch size, seed) -> (step -> Batch of images in [-1, 1]), a pure function of step.
+        encoder: () -> the fresh encoder; its height sets the noise levels.
+        views: y1, y2, and what the image itself goes through (as `mezzotint.data.VIEWS`).
+        projector: (hidden, out) of the projector.
+        contrast, consistency: weights of the two terms.
+        rate: of the target network.
+    """
+
+    data: Callable[[int, int], Batches]
+    encoder: Callable[[], ViTEncoder]
+    views: Views
+    projector: tuple[int, int] = (4096, 256)
+    contrast: float = 1.0
+    consistency: float = 1.0
+    rate: float = 0.99
+
+    def identity(self) -> dict[str, Any]:
+        """See `Runnable.identity`; the number of levels doubles over the run, so that its length belongs to it."""
+        return {**super().identity(), "budget.steps": self.budget.steps}
+
+    def build(self) -> tuple[PretrainingTask, Batches]:
+        """Build the task and the batches of images."""
+        o, encoder = self.optimiser, self.encoder()
+        objective = Representation(
+            ResolutionLevels(encoder.config["size"][0]),
+            CeilDoubling(self.budget.steps),
+            self.views,
+            contrast=self.contrast,
+            consistency=self.consistency,
+            seed=self.seed,
+        )
+        task = PretrainingTask(
+            encoder,
+            objective,
+            projector=Projector(encoder.width, *self.projector),
+            lr=o.lr,
+            betas=o.betas,
+            weight_decay=o.weight_decay,
+            clip=o.clip,
+            rate=self.rate,
+        )
+        return task, self.data(self.budget.batch, self.seed)
