@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from mezzotint.data import View
 from mezzotint.latent import Identity
 from mezzotint.train import Single, with_overrides
 from mezzotint.train.recipes.pixels import emoji_epg, emoji_pretraining
@@ -23,6 +26,9 @@ def test_one_command_after_the_other(tmp_path) -> None:
     trained = recipe.trained(tmp_path / "encoder").encoder.state_dict()
     with pytest.raises(ValueError, match=r"budget\.steps"):  # the length shapes every step
         with_overrides(recipe, {"budget.steps": "3"}).run(tmp_path / "encoder", Single("cpu"))
+    mirror, *_ = reversed(recipe.views)
+    with pytest.raises(ValueError, match="views"):  # and so do the views' settings
+        replace(recipe, views=(View(blur_p=0.5), recipe.views[1], mirror)).run(tmp_path / "encoder", Single("cpu"))
 
     second = {f"net.encoder.{key}": value for key, value in SMALL.items()}
     second |= {"data.size": "16", "data.split": "val", "denoiser.size": "16", "objective.times.resolution.height": "16"}

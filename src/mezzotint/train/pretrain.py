@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from mezzotint.objective.representation import Representation, Twins, Views
 from mezzotint.objective.resolution import ResolutionLevels
 from mezzotint.train.ema import EMA
 from mezzotint.train.learner import Learner
+from mezzotint.train.overrides import describe
 from mezzotint.train.recipe import Batches, Runnable
 from mezzotint.train.task import Metrics, check_clip, trainable
 
@@ -129,7 +130,8 @@ class PretrainingRecipe(Runnable):
 
     def identity(self) -> dict[str, Any]:
         """See `Runnable.identity`; the number of levels doubles over the run, so that its length belongs to it."""
-        return {**super().identity(), "budget.steps": self.budget.steps}
+        views = [describe(view) if is_dataclass(view) else view.__class__.__qualname__ for view in self.views]
+        return {**super().identity(), "budget.steps": self.budget.steps, "views": views}
 
     def build(self) -> tuple[PretrainingTask, Batches]:
         """Build the task and the batches of images."""
