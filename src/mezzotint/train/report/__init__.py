@@ -1,0 +1,24 @@
+"""What a run's folder tells: pictures at fixed seeds, metric cards, one HTML page; and who else is told."""
+
+from mezzotint.train.report.flops import flops_per_sample
+from mezzotint.train.report.page import page, write_page
+from mezzotint.train.report.record import RunRecord, find_runs, read_run
+from mezzotint.train.report.reporter import Reporter, Reporters
+from mezzotint.train.report.samples import DenoisedSamples, Reconstructions
+from mezzotint.train.report.tensorboard import TensorBoard
+from mezzotint.train.report.tracker import Tracker
+
+__all__ = [
+    "DenoisedSamples",
+    "Reconstructions",
+    "Reporter",
+    "Reporters",
+    "RunRecord",
+    "TensorBoard",
+    "Tracker",
+    "find_runs",
+    "flops_per_sample",
+    "page",
+    "read_run",
+    "write_page",
+]
