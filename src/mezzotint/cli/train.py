@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
+
+if TYPE_CHECKING:
+    from mezzotint.train.engine import Engine
+    from mezzotint.train.recipe import Runnable
+
+FAILED = 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -19,40 +28,69 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--show", action="store_true", help="print the recipe's settings and stop")
     parser.add_argument("--threads", type=count, help="CPU threads")
+    parser.add_argument("--engine", choices=("single", "ddp", "fsdp"), help="how processes share the work")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the networks")
+    parser.add_argument("--compile", metavar="BACKEND", help="compile the networks' blocks, as with inductor")
     parser.seed_option(default=None, help="seed of the run; none keeps the recipe's")
     parser.device_option()
     parser.json_option()
-    told = parser.parse_args(arguments)
-    return _train(told)
+    rank = int(os.environ.get("RANK", 0))  # torchrun starts this once a process
+    try:
+        told = parser.parse_args(arguments)
+    except ValueError:
+        if rank > 0:  # process 0 tells
+            return FAILED
+        raise
+    if told.show:
+        return _show(told) if rank == 0 else 0
+    from mezzotint.train.group import PeerFailed
+    from mezzotint.train.launch import launched
+
+    settings = {"threads": told.threads, "precision": told.precision, "compile": told.compile}
+    try:
+        with launched(told.engine, find_device(told.device), **settings) as engine:
+            return _train(told, engine)
+    except PeerFailed:  # the process that failed has told why
+        return FAILED
 
 
-def _train(told) -> int:
+def _recipe(told: Namespace) -> Runnable:
     from mezzotint.train.__main__ import find_recipe
-    from mezzotint.train.engine import Single
-    from mezzotint.train.overrides import describe, leaves, with_overrides
-    from mezzotint.train.staged import trained_model
+    from mezzotint.train.overrides import leaves, with_overrides
 
     overrides = _pairs(told.settings)
     recipe = find_recipe(told.recipe)
     if told.seed is not None:  # a recipe of several stages has a seed in each
         overrides |= {leaf: str(told.seed) for leaf in leaves(recipe) if leaf.split(".")[-1] == "seed"}
-    recipe = with_overrides(recipe, overrides)
-    if told.show:
-        settings = describe(recipe)
-        if told.json:
-            print_json(settings)
-        else:
-            print("\n".join(f"{key} = {value}" for key, value in settings.items()))
-        return 0
+    return with_overrides(recipe, overrides)
+
+
+def _show(told: Namespace) -> int:
+    from mezzotint.train.overrides import describe
+
+    settings = describe(_recipe(told))
+    if told.json:
+        print_json(settings)
+    else:
+        print("\n".join(f"{key} = {value}" for key, value in settings.items()))
+    return 0
+
+
+def _train(told: Namespace, engine: Engine) -> int:
+    from mezzotint.train.staged import trained_model
+
+    recipe = _recipe(told)
     out = told.out or Path("runs") / told.recipe.replace(":", ".")
-    holds = recipe.holds(out)
+    holds = engine.lead(lambda: recipe.holds(out))
     if holds and not told.resume:
         raise ValueError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
     if told.resume and not holds:
         raise ValueError(f"{out} holds no run to resume; leave --resume out to start one there")
-    engine = Single(find_device(told.device), threads=told.threads)
-    with _Bar(recipe.name, quiet=told.json) as bar:
+    with _Bar(recipe.name, quiet=told.json or engine.rank > 0) as bar:
         report = recipe.run(out, engine, on_step=bar.step)
+    failed = FAILED if report.ended.startswith("SIG") else 0
+    if engine.rank > 0:
+        return failed
     model = trained_model(recipe, out) if report.finished else None
     saved = None if model is None else str(model.save(out / "model"))
     if told.json:
@@ -62,7 +100,7 @@ def _train(told) -> int:
         print(f"{how}: step {report.step} of {report.steps}, {report.seconds:.0f} s, checkpoint {report.checkpoint}")
         if saved:
             print(f"the model: mezzotint sample PROMPT --model {saved}")
-    return 2 if report.ended.startswith("SIG") else 0
+    return failed
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:
@@ -99,6 +137,8 @@ class _Bar:
             self._bar.stop()
 
     def step(self, progress) -> None:
+        if self._bar.disable:
+            return
         if not self._bar.live.is_started:  # at the first step, so that a refused run leaves one line
             self._bar.start()
         self._bar.update(self._task, completed=progress.step, total=progress.steps)

@@ -11,7 +11,8 @@ from dataclasses import is_dataclass
 from importlib import import_module
 from inspect import signature
 
-from mezzotint.train.engine import Single
+from mezzotint.train.group import PeerFailed
+from mezzotint.train.launch import launched, process
 from mezzotint.train.loop import Progress
 from mezzotint.train.meter import NonFiniteError
 from mezzotint.train.overrides import leaves, with_overrides
@@ -26,19 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", help="the run's folder; resumed where it holds a run (default: runs/RECIPE)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--engine", choices=("single", "ddp", "fsdp"), help="default: ddp under torchrun")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the networks")
+    parser.add_argument("--compile", metavar="BACKEND", help="compile the networks' blocks, as with inductor")
     parser.add_argument("--show", action="store_true", help="print the recipe's settings and stop")
     told = parser.parse_intermixed_args(arguments)  # key=value may follow options
+    rank, _ = process()
     try:
-        recipe = with_overrides(find_recipe(told.recipe), _pairs(told.settings))
         if told.show:
+            recipe = with_overrides(find_recipe(told.recipe), _pairs(told.settings))
             print("\n".join(f"{key}={_value(recipe, key)}" for key in leaves(recipe)))
             return 0
         out = told.out or f"runs/{told.recipe.replace(':', '.')}"
-        report = recipe.run(out, Single(told.device, threads=told.threads), on_step=_tell)
-    except (ValueError, OSError, NonFiniteError) as error:
+        settings = {"threads": told.threads, "precision": told.precision, "compile": told.compile}
+        with launched(told.engine, told.device, **settings) as engine:
+            recipe = with_overrides(find_recipe(told.recipe), _pairs(told.settings))
+            report = recipe.run(out, engine, on_step=_tell if rank == 0 else None)
+    except PeerFailed:  # the process that failed has told why
+        return 2
+    except (ValueError, OSError, NonFiniteError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report.to_dict()))
+    if rank == 0:
+        print(json.dumps(report.to_dict()))
     return 3 if report.ended.startswith("SIG") else 0
 
 

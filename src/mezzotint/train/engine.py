@@ -152,11 +152,12 @@ class Single:
 
     @contextmanager
     def compiled(self, task: Task) -> Iterator[None]:
-        from mezzotint.sample.compiled import compiled
-
         with ExitStack() as stack:
-            for module in task.modules.values() if self.compile is not None else ():
-                stack.enter_context(compiled(module, self.compile))
+            if self.compile is not None:
+                from mezzotint.sample.compiled import compiled
+
+                for module in task.modules.values():
+                    stack.enter_context(compiled(module, self.compile))
             yield
 
     def move(self, batch: Any) -> Any:

@@ -146,10 +146,11 @@ class Group:
         watch.start()
         try:
             yield
-        except PeerFailed:
-            raise
         except Exception as error:
-            raise self._first(store, error) from error
+            if not hasattr(error, "told"):  # an inner call of this has not seen it
+                error = self._first(store, error)
+                error.told = True  # type: ignore[attr-defined]
+            raise error
         finally:
             done.set()
 
@@ -166,6 +167,8 @@ class Group:
 
     def _first(self, store: dist.Store, error: Exception) -> Exception:
         """The error to raise: its own, where this process is the first to fail."""
+        if isinstance(error, PeerFailed):
+            return error
         lost = isinstance(error, (RuntimeError, ConnectionError)) and any(w in str(error).lower() for w in _WORDS)
         mine = f"process {self.rank}: {_told(error)}"
         if lost:

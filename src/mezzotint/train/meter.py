@@ -109,7 +109,8 @@ def _complain(
     rows: list[list[float]],
     told: list[dict[str, float]],
 ) -> str:
-    rank = next(r for r, found in enumerate(told) if not all(map(math.isfinite, found.values())))
+    # the gradients of all processes are averaged: the culprit has the most that is not finite
+    rank = max(range(len(told)), key=lambda r: sum(not math.isfinite(v) for v in told[r].values()))
     bad = ", ".join(f"{name} = {value}" for name, value in told[rank].items() if not math.isfinite(value))
     place, tensor = 0, ""
     for _, count, norms in layout:
