@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,7 +13,46 @@ from torch import Tensor
 
 from mezzotint.core.noise import fold
 
-__all__ = ["indices"]
+__all__ = ["Order", "Shuffled", "indices", "permutation"]
+
+
+@runtime_checkable
+class Order(Protocol):
+    """Which images each step sees: a pure function of (seed, step), always `batch` of them.
+
+    Attributes:
+        batch: images a step.
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def __call__(self, seed: int, step: int) -> tuple[Int[Tensor, "b"], tuple[int, int] | None]:
+        """The indices of a step's images, and the frame (height, width) they share, None for the framing's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """The order of `indices`: an endless list of shuffled epochs, cut into batches.
+
+    Args:
+        total: images of the source.
+        batch: images a step.
+
+    >>> Shuffled(6, 4)(0, 1)[0].tolist() == indices(0, 1, 4, 6).tolist()
+    True
+    """
+
+    total: int
+    batch: int
+
+    def __post_init__(self) -> None:
+        indices(0, 0, self.batch, self.total)  # its checks
+
+    def __call__(self, seed: int, step: int) -> tuple[Int[Tensor, "b"], None]:
+        """The indices of a step's images; no frame."""
+        return indices(seed, step, self.batch, self.total), None
 
 
 def indices(seed: int, step: int, batch: int, n: int) -> Int[Tensor, "b"]:
@@ -46,10 +87,13 @@ def indices(seed: int, step: int, batch: int, n: int) -> Int[Tensor, "b"]:
     return torch.from_numpy(np.concatenate(rows)[start : start + batch])
 
 
-@lru_cache(maxsize=4)
-def _epoch(seed: int, epoch: int, n: int) -> np.ndarray:
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The shuffled list (n,) of one epoch, read-only: a pure function of (seed, epoch, n)."""
     # raw Philox bits and a stable sort: unlike Generator.permutation these never change with the version of numpy
     bits = np.random.Philox(key=fold(seed, "epoch", epoch)).random_raw(n)
     order = np.argsort(bits, kind="stable").astype(np.int64)
     order.flags.writeable = False
     return order
+
+
+_epoch = lru_cache(maxsize=4)(permutation)
