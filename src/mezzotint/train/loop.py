@@ -21,6 +21,7 @@ from mezzotint.train.meter import Meter
 from mezzotint.train.schedule import Constant, RateSchedule
 from mezzotint.train.share import own_rows
 from mezzotint.train.task import Metrics, Task
+from mezzotint.train.watch import Opening, Watcher
 
 Row = dict[str, Any]
 _SAVE, _INTERRUPT, _STOP = 1, 2, 4  # what a process may ask of all after a step
@@ -112,6 +113,7 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     on_step: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    watch: Watcher | None = None,
 ) -> Report:
     """Train a task for `steps` steps in all, going on from what the folder `out` holds.
 
@@ -136,6 +138,8 @@ def fit(
         identity: JSON values besides the seed that a resume must match.
         on_step: called after each step.
         stop: asked after each step; True saves and ends. So do SIGINT and SIGTERM.
+        watch: looks at the run, such as a `RunWatch`, which keeps pictures and a page of curves. What it takes is no
+            training time.
 
     Raises:
         ValueError: bad arguments; a folder of another run, or that cannot be written.
@@ -151,10 +155,10 @@ def fit(
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
         learn = engine.learner(parts, nonfinite)
-        run = _Run(task, engine, Path(out), pace, steps, nonfinite)
+        run = _Run(task, engine, Path(out), pace, steps, nonfinite, watch)
         # layers with randomness of their own (dropout) draw from torch's generators, seeded anew each step
         devices = [engine.device] if engine.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), engine.compiled(task):
+        with torch.random.fork_rng(devices), run.watched(seed, minutes), engine.compiled(task):
             ended = "finished"
             for step in range(run.step, steps):
                 for name, optimiser in task.optimisers.items():
@@ -193,10 +197,17 @@ class _Run:
     """The bookkeeping of one call: resume, rows, checkpoints, clocks."""
 
     def __init__(
-        self, task: Task, engine: Engine, out: Path, pace: Pace, steps: int, nonfinite: Literal["stop", "skip"]
+        self,
+        task: Task,
+        engine: Engine,
+        out: Path,
+        pace: Pace,
+        steps: int,
+        nonfinite: Literal["stop", "skip"],
+        watch: Watcher | None,
     ) -> None:
-        self.task, self.engine, self.pace, self.steps = task, engine, pace, steps
-        self.root = out / CHECKPOINTS
+        self.task, self.engine, self.pace, self.steps, self.watch = task, engine, pace, steps, watch
+        self.out, self.root = out, out / CHECKPOINTS
         skipped = 0
         self.metrics: dict[str, float] = {}
         self.step, self.before = 0, 0.0
@@ -230,6 +241,9 @@ class _Run:
             row = self.look(factor)
         if self.step % self.pace.save == 0:
             self.save()
+        if self.watch is not None and self.watch.due(self.step):
+            with self.aside():
+                self.watch.look(self.step)
         return row
 
     def look(self, factor: float) -> Row:
@@ -242,8 +256,12 @@ class _Run:
         row |= {"seconds": round(self.seconds, 3), "samples_per_second": round(rate, 3)}
         if self.meter.skipped:
             row["skipped"] = self.meter.skipped
+        if self.watch is not None:
+            row |= self.watch.more(row)
         if self.log is not None:
             self.log.write(row)
+        if self.watch is not None:
+            self.watch.row(row)
         return row
 
     def save(self) -> None:
@@ -255,6 +273,28 @@ class _Run:
         self.saved = self.engine.save(self.task, self.root, self.step, self.pace.keep, facts)
         self.saved_at = time.monotonic()
 
+    @contextmanager
+    def watched(self, seed: int, minutes: float | None) -> Iterator[None]:
+        """Around the steps: the watcher is told of the beginning, and of an error that ends them."""
+        if self.watch is not None:
+            with self.aside():
+                self.watch.begin(Opening(self.task, self.engine, self.out, self.step, self.steps, seed, minutes))
+        try:
+            yield
+        except BaseException as error:
+            if self.watch is not None:
+                self.watch.end(type(error).__name__)
+            raise
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is done inside is no training time."""
+        self.engine.sync()
+        start = time.monotonic()
+        yield
+        spent = time.monotonic() - start
+        self.start, self.looked = self.start + spent, self.looked + spent
+
     @property
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.start
@@ -262,5 +302,7 @@ class _Run:
     def close(self, ended: str) -> Report:
         if self.step > 0:
             self.save()
+        if self.watch is not None:
+            self.watch.end(ended)
         saved = str(self.saved) if self.saved is not None else None
         return Report(self.step, self.steps, self.resumed, ended, self.seconds, self.metrics, saved)

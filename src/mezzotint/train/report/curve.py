@@ -9,7 +9,7 @@ from html import escape
 
 __all__ = ["Line", "compact", "curve", "smoothed", "thinned"]
 
-WIDTH, HEIGHT = 720, 240
+_HEIGHT = 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 26
 _MOST = 500  # points of a line; more cannot be seen
 _DECADES = 1.5  # above so many the axis is logarithmic
@@ -25,7 +25,7 @@ class Line:
     kind: str = "line"
 
 
-def curve(lines: Sequence[Line], label: str) -> str:
+def curve(lines: Sequence[Line], label: str, width: int = 480) -> str:
     """A chart of lines with common axes; values that are not finite leave gaps.
 
     The vertical axis is logarithmic where all values are positive and span more than 1.5 decades.
@@ -33,49 +33,62 @@ def curve(lines: Sequence[Line], label: str) -> str:
     Args:
         lines: drawn in this order.
         label: what it shows, for those who do not see it.
+        width: in units of which the height is 210; text is 11 of them.
 
     >>> "<polyline" in curve([Line([(0, 1.0), (1, 2.0)])], "loss")
     True
     """
     drawn = [Line(thinned(line.points), line.kind) for line in lines]
     finite = [(x, y) for line in drawn for x, y in line.points if math.isfinite(y)]
-    head = f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+    head = f'<svg class="curve" viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
     if not finite:
-        return f'{head}<text class="tick" x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">no values</text></svg>'
-    horizontal = _Axis.of([x for x, _ in finite], _LEFT, WIDTH - _RIGHT, log=False)
+        return f'{head}<text class="tick" x="{width / 2}" y="{_HEIGHT / 2}" text-anchor="middle">no values</text></svg>'
+    horizontal = _Axis.of([x for x, _ in finite], _LEFT, width - _RIGHT, log=False)
     values = [y for _, y in finite]
     log = min(values) > 0 and math.log10(max(values) / min(values)) > _DECADES
-    vertical = _Axis.of(values, HEIGHT - _BOTTOM, _TOP, log=log)
+    vertical = _Axis.of(values, _HEIGHT - _BOTTOM, _TOP, log=log)
     parts = [head]
     for value in vertical.ticks():
         y = vertical(value)
-        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{compact(value)}</text>')
     for value in horizontal.ticks():
         x = horizontal(value)
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{compact(value)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 8}" text-anchor="middle">{compact(value)}</text>')
     for line in drawn:
         parts += _drawn(line, horizontal, vertical)
     return "".join(parts) + "</svg>"
 
 
 def smoothed(points: Points, span: float | None = None) -> list[tuple[float, float]]:
-    """Exponential mean over about `span` points, without the bias of its start: m_n = sum a^(n-i) y_i / sum a^(n-i).
+    """Mean over about `span` points to either side, so that it neither lags nor is pulled at its ends.
+
+        m_n = sum_i a^|n - i| y_i / sum_i a^|n - i|
 
     Args:
         points: by x; values that are not finite are left out.
-        span: 1 / (1 - a); None takes a thirtieth of the points, at least 2.
+        span: 1 / (1 - a); None takes a fiftieth of the points, at least 2.
 
     >>> smoothed([(0, 1.0), (1, 1.0), (2, 1.0)], 4)
     [(0, 1.0), (1, 1.0), (2, 1.0)]
     """
     kept = [(x, y) for x, y in points if math.isfinite(y)]
-    keep = 1 - 1 / (span or max(2.0, len(kept) / 30))
+    keep = 1 - 1 / (span or max(2.0, len(kept) / 50))
+    values = [y for _, y in kept]
+    before, after = _past(values, keep), _past(values[::-1], keep)[::-1]
+    return [
+        (x, (total + later - y) / (weight + more - 1))
+        for (x, y), (total, weight), (later, more) in zip(kept, before, after, strict=True)
+    ]
+
+
+def _past(values: Sequence[float], keep: float) -> list[tuple[float, float]]:
+    """(sum_{i <= n} keep^(n-i) y_i, the same of ones) at every n."""
     total = weight = 0.0
     out = []
-    for x, y in kept:
-        total, weight = keep * total + y, keep * weight + 1
-        out.append((x, total / weight))
+    for value in values:
+        total, weight = keep * total + value, keep * weight + 1
+        out.append((total, weight))
     return out
 
 

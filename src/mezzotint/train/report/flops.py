@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import torch
@@ -32,8 +33,9 @@ def flops_per_sample(task: Task, batch: Any) -> float:
         operations of the matrix products, convolutions and attention of a step with 2 samples, / 2
 
     A multiply-add counts as two; the optimiser, norms and activations are left out, as is usual for the utilisation
-    of a machine (arXiv 2204.02311, appendix B). What gradient checkpointing computes twice counts twice. The step is
-    run on a copy of the task without memory (the "meta" device): nothing is calculated and the task stays as it is.
+    of a machine (arXiv 2204.02311, appendix B). What gradient checkpointing computes twice counts twice; a part of
+    the task that starts at a later step does not count. The step is run on a copy of the task without memory (the
+    "meta" device): nothing is calculated and the task stays as it is.
 
     Args:
         task: before or after it was placed on a device. Its step must go through the `learn` that it is given.
@@ -55,14 +57,14 @@ def flops_per_sample(task: Task, batch: Any) -> float:
 
 
 def _shadows(task: Task) -> dict[int, Any]:
-    """For deepcopy: what stands in for every parameter and buffer of a task, and for its averages."""
+    """For deepcopy: what stands in for a task's parameters and buffers; averages and optimisers are left out."""
     memo: dict[int, Any] = {}
     for modules in (task.modules, task.frozen):
         for p in modules.parameters():
             memo[id(p)] = nn.Parameter(_meta(p), requires_grad=p.requires_grad)
         for b in modules.buffers():
             memo[id(b)] = _meta(b)
-    memo[id(task.ema)] = {}
+    memo[id(task.ema)], memo[id(task.optimisers)] = {}, {}
     return memo
 
 
@@ -71,8 +73,6 @@ def _meta(tensor: Tensor) -> Tensor:
 
 
 def _to_meta(value: Any) -> Any:
-    import dataclasses
-
     if isinstance(value, Tensor):
         return _meta(value)
     if isinstance(value, Condition):

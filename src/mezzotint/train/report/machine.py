@@ -6,12 +6,13 @@ import platform
 import statistics
 import sys
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-__all__ = ["measured_peak", "memory_peak", "processor"]
+__all__ = ["measured_peak", "memory_peak", "processor", "software"]
 
 _SIDE = {"cpu": 768, "cuda": 8192}  # of the matrices: large enough that a longer side is no faster
 _SECONDS = 0.15
@@ -65,6 +66,23 @@ def processor(device: torch.device) -> dict[str, Any]:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     return {"device": name, "torch_threads": torch.get_num_threads()}
+
+
+def software() -> dict[str, str]:
+    """Versions of what a run's numbers depend on; packages that are not there are left out.
+
+    >>> "torch" in software()
+    True
+    """
+    from mezzotint import __version__
+
+    found = {"python": platform.python_version(), "mezzotint": __version__}
+    for name in ("torch", "numpy", "safetensors", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _wait(device: torch.device) -> None:

@@ -19,6 +19,7 @@ __all__ = ["page", "write_page"]
 
 _STRIP = 12  # pictures of earlier steps
 _ROOM = 12 * 2**20  # bytes of pictures inside the page; those above are linked
+_FINITE = 1e300  # what is larger is no measurement, and an integer may not fit a float
 _TOLD = {
     "gradient": "gradient norm",
     "samples_per_second": "samples a second",
@@ -155,7 +156,7 @@ def _figure(
     side = ' class="wide"' if wide else ""
     last = f"{compact(points[-1][1])} at step {points[-1][0]:,}"
     caption = f"<figcaption><b>{escape(name)}</b><span>{escape(last)}</span></figcaption>"
-    return f"<figure{side}>{caption}{curve(lines, f'{name} by step; {last}')}</figure>"
+    return f"<figure{side}>{caption}{curve(lines, f'{name} by step; {last}', 1000 if wide else 480)}</figure>"
 
 
 def _metrics(run: RunRecord) -> str:
@@ -211,7 +212,9 @@ def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, f
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > _FINITE:
+        return None
+    return value
 
 
 def _told(value: float | None, unit: str = "") -> str | None:

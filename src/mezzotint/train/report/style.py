@@ -25,7 +25,7 @@ figcaption{display:flex;justify-content:space-between;gap:12px;font-size:14px;ma
 figcaption span{color:var(--quiet)}
 svg.curve{display:block;width:100%;height:auto}
 svg .rule{stroke:var(--rule);stroke-width:1}
-svg .tick{fill:var(--quiet);font-size:12px}
+svg .tick{fill:var(--quiet);font-size:11px}
 svg polyline{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke:var(--accent)}
 svg polyline.raw{stroke:var(--faint);stroke-width:1}
 svg .dot{fill:var(--accent)}
