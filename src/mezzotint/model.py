@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.core import Condition, NetworkDenoiser, Noise, Schedule, grid_named, resolve_grid
+from mezzotint.core import Condition, NetworkDenoiser, Noise, Schedule, grid_named, resolve_grid, student_in
 from mezzotint.core.grid import Grid
 from mezzotint.io.folder import Parts, read_folder, write_folder
 from mezzotint.latent import Autoencoder
@@ -114,7 +114,8 @@ class Model(nn.Module):
             grid: the times: a name (see `mezzotint.core.GRIDS`), a grid function, or a falling tensor of steps + 1
                 times; the sampler's own if None.
             guidance: w of eps_w = eps_null + w (eps_c - eps_null); 1 is no guidance, and what is used for a condition
-                that has no null (an image to restore, a semantic map); otherwise the model's default if None.
+                that has no null (an image to restore, a semantic map); otherwise the model's default if None. A model
+                distilled with its guidance inside takes the weights it has learned.
             seeds: one a image; 0, 1, 2, ... if None. Image i depends on its seed alone.
             size: pixels, a number or (height, width), multiples of `multiple`; the training size if None.
             negative: what to be guided away from, in place of the null condition.
@@ -145,8 +146,11 @@ class Model(nn.Module):
         spec = self.autoencoder.spec
         shape = (spec.channels, height // spec.factor, width // spec.factor)
         plain = self.denoiser.at(*shape[1:]) if isinstance(self.denoiser, Resizes) else self.denoiser
-        denoiser = self._guided(plain, guidance, conditioned)
         times, level = _times(plain.schedule, grid, steps)
+        if student_in(plain) is None:
+            denoiser = self._guided(plain, guidance, conditioned)
+        else:  # one evaluation a step: the weight is told, there is no null to move away from
+            denoiser, c = plain, self._told(plain, c if conditioned else None, guidance, solver, times, steps, negative)
         out = []
         for start in range(0, len(seeds), batch):
             noise = Noise(seeds[start : start + batch])
@@ -236,6 +240,18 @@ class Model(nn.Module):
         from mezzotint.guide import CFG
 
         return CFG(guidance)(denoiser) if conditioned else denoiser
+
+    def _told(
+        self, student: Any, c: Condition | None, w: float, solver: Any, times: Any, steps: Any, negative: Any
+    ) -> Condition:
+        from mezzotint.sample.distilled import told
+
+        if c is None or negative is not None:
+            raise ValueError(
+                f"{self.name} has its guidance inside, towards a prompt and away from the null it was distilled with: "
+                "it needs a prompt and takes no negative one; the model it was distilled from takes either"
+            )
+        return told(student, c, w, solver, times, steps)
 
     def _size(self, size: int | tuple[int, int] | None) -> tuple[int, int]:
         pair = self.size if size is None else (size, size) if isinstance(size, int) else tuple(size)

@@ -20,6 +20,7 @@ from mezzotint.core.grid_discrete import leading, linspace, trailing
 from mezzotint.core.grid_levels import beta, beta_levels, exponential, karras_own
 from mezzotint.core.grid_named import GRIDS, NAMED_GRIDS, NamedGrid, grid_named
 from mezzotint.core.grid_sigmas import at_sigmas
+from mezzotint.core.guided import WConditioned, extra_of_weight, handles_guidance, student_in, weight_of_extra
 from mezzotint.core.noise import BrownianPath, Noise, fold
 from mezzotint.core.prediction import Prediction
 from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
@@ -54,21 +55,26 @@ __all__ = [
     "Schedule",
     "Shifted",
     "VDenoiser",
+    "WConditioned",
     "X0Denoiser",
     "at_sigmas",
     "beta",
     "beta_levels",
     "explicit",
     "exponential",
+    "extra_of_weight",
     "fold",
     "grid_named",
+    "handles_guidance",
     "karras",
     "karras_own",
     "leading",
     "linspace",
     "quadratic",
     "resolve_grid",
+    "student_in",
     "trailing",
     "uniform_lambda",
     "uniform_t",
+    "weight_of_extra",
 ]

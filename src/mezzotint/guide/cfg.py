@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.core import Condition, Denoiser, Prediction
+from mezzotint.core import Condition, Denoiser, Prediction, handles_guidance
 from mezzotint.guide.guided import GuidedDenoiser, spread_time
 
 __all__ = ["CFG"]
@@ -50,7 +50,16 @@ class CFG:
             )
 
     def __call__(self, denoiser: Denoiser) -> GuidedDenoiser:
-        """The guided denoiser."""
+        """The guided denoiser.
+
+        Raises:
+            ValueError: for a denoiser that has its guidance inside: it would be guided twice.
+        """
+        if handles_guidance(denoiser):
+            raise ValueError(
+                f"this denoiser has its guidance inside and would be guided twice by CFG({self.w:g}); leave CFG out, "
+                f"and tell it the weight: c=denoiser.told(c, {self.w:g})"
+            )
         return _CFGDenoiser(denoiser, float(self.w))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = ["PARTS", "build", "describe"]
 
+_DEEPEST = 8  # parts of one kind over each other
 _LARGEST, _LAYERS = 10_000_000, 1000  # of any number in a configuration; of its numbers of layers
 # what constructors raise at values of another type or size
 _REFUSALS = (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError, AttributeError)
@@ -33,8 +34,9 @@ PARTS: dict[str, dict[str, str]] = {
         "VDenoiser": "mezzotint.core",
         "FlowDenoiser": "mezzotint.core",
         "EDMDenoiser": "mezzotint.core",
+        "WConditioned": "mezzotint.core",
     },
-    "network": {"UNet": "mezzotint.nn", "DiT": "mezzotint.nn"},
+    "network": {"UNet": "mezzotint.nn", "DiT": "mezzotint.nn", "GuidedNetwork": "mezzotint.nn"},
     "autoencoder": {
         "Identity": "mezzotint.latent",
         "AutoencoderKL": "mezzotint.latent",
@@ -69,17 +71,21 @@ def describe(kind: str, part: Any) -> dict[str, Any]:
         raise ValueError(f"a {name} cannot be saved as {kind}; known: {', '.join(PARTS[kind])}")
     if kind == "schedule":
         return {"type": name, "config": _schedule_config(part)}
-    return {"type": name, "config": dict(part.config)}
+    return {"type": name, "config": _described_base(kind, part.config)}
 
 
 def _schedule_config(schedule: Any) -> dict[str, Any]:
     if not is_dataclass(schedule):
         return {"betas": list(schedule.betas)}
-    values = {f.name: getattr(schedule, f.name) for f in fields(schedule)}
-    return {k: describe("schedule", v) if k == "base" else v for k, v in values.items()}
+    return _described_base("schedule", {f.name: getattr(schedule, f.name) for f in fields(schedule)})
 
 
-def build(kind: str, entry: Any, *first: Any, source: object = "config") -> Any:
+def _described_base(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A part over another of its kind has that one under "base"."""
+    return {k: describe(kind, v) if k == "base" else v for k, v in values.items()}
+
+
+def build(kind: str, entry: Any, *first: Any, source: object = "config", _depth: int = 0) -> Any:
     """The part that an entry {"type", "config"} describes.
 
     Args:
@@ -103,8 +109,10 @@ def build(kind: str, entry: Any, *first: Any, source: object = "config") -> Any:
         if any(abs(v) > limit for v in (value if isinstance(value, list) else [value]) if isinstance(v, (int, float))):
             raise ValueError(f"{source}: {kind} {name} has {key}={value!r:.80}; numbers go up to {limit} here")
     keywords = dict(config)
-    if kind == "schedule" and "base" in keywords:
-        keywords["base"] = build("schedule", keywords["base"], source=source)
+    if "base" in keywords:  # a part over another of its kind, to which the positional arguments go
+        if _depth > _DEEPEST:
+            raise ValueError(f"{source}: {kind} {name} lies over more than {_DEEPEST} others of its kind")
+        keywords["base"], first = build(kind, keywords["base"], *first, source=source, _depth=_depth + 1), ()
     make = getattr(import_module(PARTS[kind][name]), name)
     try:
         _check_types(make, keywords)

@@ -4,6 +4,7 @@ from .attention import Attention, attend
 from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
 from .encoder_decoder import EncoderDecoderViT, load_encoder
+from .guidance import GuidanceBranch, GuidedNetwork, guided_student
 from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
 from .projector import ProjectedEncoder, Projector
 from .site import Call, Handler, find_sites, handling, name_sites
@@ -32,4 +33,7 @@ __all__ = [
     "Projector",
     "Encoded",
     "ViTEncoder",
+    "GuidanceBranch",
+    "GuidedNetwork",
+    "guided_student",
 ]

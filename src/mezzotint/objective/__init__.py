@@ -15,7 +15,9 @@ from mezzotint.objective.coupling import Coupling, Independent, OptimalTransport
 from mezzotint.objective.curriculum import CeilDoubling, Curriculum, Doubling, FixedLevels
 from mezzotint.objective.denoise import Denoise
 from mezzotint.objective.ect import ECT, ECTPairs, NormalisedSquare, SameImage
+from mezzotint.objective.guided import GuidedDistillation, guided_target
 from mezzotint.objective.levels import IndexLaw, KarrasLevels, LogNormalIndex, Pairs, UniformIndex
+from mezzotint.objective.progressive import EncoderDistillation, ProgressiveDistillation, two_step_target
 from mezzotint.objective.representation import Augmentation, Representation, RepresentationStep, Twins, represent
 from mezzotint.objective.resolution import KarrasSpacing, ResolutionLevels, SnappedLogNormal
 from mezzotint.objective.robust import (
@@ -30,6 +32,7 @@ from mezzotint.objective.robust import (
     RobustScale,
     Squared,
 )
+from mezzotint.objective.snr import SNRPlusOne, TruncatedSNR
 from mezzotint.objective.spread import check_spread
 from mezzotint.objective.temperature import ConstantTau, CosineTau, Temperature
 from mezzotint.objective.times import LogitNormalTime, LogNormalSigma, TimeSampling, UniformTime
@@ -98,4 +101,11 @@ __all__ = [
     "ConstantTau",
     "CosineTau",
     "Temperature",
+    "EncoderDistillation",
+    "GuidedDistillation",
+    "ProgressiveDistillation",
+    "SNRPlusOne",
+    "TruncatedSNR",
+    "guided_target",
+    "two_step_target",
 ]

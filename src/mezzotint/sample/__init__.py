@@ -10,6 +10,7 @@ from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.deis import DEIS
+from mezzotint.sample.distilled import DistilledDDIM, DistilledStochastic, encode
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.dpmv3 import DPMSolverV3
@@ -49,6 +50,8 @@ __all__ = [
     "DPMSolverPPSDE",
     "DPMSolverPPSingle",
     "DPMSolverSingle",
+    "DistilledDDIM",
+    "DistilledStochastic",
     "DPMSolverV3",
     "DualFast",
     "ErrorSplit",
@@ -73,6 +76,7 @@ __all__ = [
     "UniPC",
     "calibrate_c",
     "calibrate_ems",
+    "encode",
     "error_split",
     "fixed_point",
     "invert",

@@ -12,6 +12,7 @@ from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.deis import DEIS
+from mezzotint.sample.distilled import DistilledDDIM, DistilledStochastic
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.dpmv3 import DPMSolverV3
@@ -125,6 +126,14 @@ NAMED: dict[str, NamedSampler] = {
             reaches=2,
         ),
         NamedSampler("lcm", Consistency, "steps", "2310.04378", "for consistency models alone"),
+        NamedSampler("distilled", DistilledDDIM, "steps", "2210.03142", "DDIM, in the steps a student has learned"),
+        NamedSampler(
+            "distilled-stochastic",
+            DistilledStochastic,
+            "steps",
+            "2210.03142",
+            "double steps, half of each back by noise",
+        ),
         NamedSampler("restart", Restart, "2 steps + 7", "2306.14878", "Heun, and twice back from 0.06 to 0.30"),
         NamedSampler("dualfast-ddim", partial(DualFast, DDIM()), "steps", "2506.13058", "DDIM, more contrast"),
         NamedSampler("dualfast-dpmpp-2m", partial(DualFast, DPMSolverPP()), "steps", "2506.13058", "2M, more contrast"),
