@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mezzotint.core.noise import Noise
 from mezzotint.objective.batch import Loss
-from mezzotint.train.engine import Single
-from mezzotint.train.group import Group
 from mezzotint.train.learner import Learner, LossOf
+from mezzotint.train.several import LossModule, Several, average, send
 from mezzotint.train.statistics import average_statistics
 from mezzotint.train.task import Task
 
@@ -26,27 +25,8 @@ __all__ = ["DDP"]
 T = TypeVar("T")
 
 
-class LossModule(nn.Module):
-    """The computation of a loss, as a module with the parameters it trains.
-
-    What wraps this sees one forward pass a loss, whatever the loss does inside (several networks, several passes), and
-    the networks themselves keep their types and names.
-    """
-
-    def __init__(self, trained: nn.Module) -> None:
-        super().__init__()
-        self.trained = trained
-        self.terms: Mapping[str, Tensor] = {}
-
-    def forward(self, loss: LossOf, part: Any, noise: Noise) -> Tensor:
-        """The loss's total; its terms are kept aside, as no gradient flows from them."""
-        told = loss(part, noise)
-        self.terms = {name: term.detach() for name, term in told.terms.items()}
-        return told.total
-
-
 @dataclass(frozen=True)
-class DDP:
+class DDP(Several):
     """Data parallelism under torchrun: the same steps as `Single`, each process on its rows of every batch.
 
         g = 1/world sum_r grad loss(rows of process r),
@@ -63,27 +43,7 @@ class DDP:
     Source: arXiv 2006.15704.
     """
 
-    single: Single
-    group: Group
     unused: bool | None = None
-
-    @property
-    def rank(self) -> int:
-        return self.group.rank
-
-    @property
-    def world(self) -> int:
-        return self.group.world
-
-    @property
-    def device(self) -> torch.device:
-        return self.single.device
-
-    def together(self) -> AbstractContextManager[None]:
-        return self.group.together()
-
-    def lead(self, action: Callable[[], T]) -> T:
-        return self.group.lead(action)
 
     def builder(self, make: Callable[..., T]) -> Callable[..., T]:
         return make
@@ -95,23 +55,8 @@ class DDP:
             for tensor in (*modules.parameters(), *modules.buffers()):
                 send(tensor)
         for ema in task.ema.values():
-            for average in ema.averages.values():
-                send(average)
-
-    def compiled(self, task: Task) -> AbstractContextManager[None]:
-        return self.single.compiled(task)
-
-    def move(self, batch: Any) -> Any:
-        return self.single.move(batch)
-
-    def sync(self) -> None:
-        self.single.sync()
-
-    def agree(self, flags: int) -> int:
-        return self.group.any(flags)
-
-    def gather(self, values: Tensor) -> Tensor:
-        return self.group.gather(values)
+            for tensor in ema.averages.values():
+                send(tensor)
 
     def learner(self, parts: int, nonfinite: Literal["stop", "skip"]) -> Learner:
         return _Replicas(parts, self.single.precision, nonfinite, unused=self.unused)
@@ -169,21 +114,3 @@ def average_gradients(parameters: list[nn.Parameter]) -> bool:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             average(p.grad)
     return bool((used == dist.get_world_size()).all())
-
-
-def send(tensor: Tensor) -> None:
-    """Overwrite a tensor by that of process 0, whatever its layout."""
-    value = tensor.detach()
-    flat = value.contiguous()
-    dist.broadcast(flat, 0)
-    if flat.data_ptr() != value.data_ptr():
-        value.copy_(flat)
-
-
-def average(tensor: Tensor) -> None:
-    """Replace a tensor by its mean over the processes, whatever its layout."""
-    flat = tensor.contiguous()
-    dist.all_reduce(flat)
-    torch.div(flat, dist.get_world_size(), out=flat)
-    if flat.data_ptr() != tensor.data_ptr():
-        tensor.copy_(flat)

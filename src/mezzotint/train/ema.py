@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -41,16 +41,25 @@ class EMA:
     def update(self) -> None:
         """Take the module's present weights into the average."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averages = list(self.averages.values())
-        live = [p if p.dtype == a.dtype else p.to(a.dtype) for p, a in zip(self._live.values(), averages, strict=True)]
-        torch._foreach_lerp_(averages, live, 1.0 - decay)
+        averages = [_own(average) for average in self.averages.values()]
+        pairs = zip(map(_own, self._live.values()), averages, strict=True)
+        live = [p if p.dtype == a.dtype else p.to(a.dtype) for p, a in pairs]
+        torch._foreach_lerp_(averages, live, 1.0 - self.decay_at(self.updates))
+
+    def decay_at(self, update: int) -> float:
+        """d_n of update n = 1, 2, ..."""
+        return min(self.decay, (1 + update) / (10 + update))
 
     @torch.no_grad()
     def align(self) -> None:
         """Put the averages on the devices and in the memory formats of the module's parameters."""
         for name, p in self._live.items():
             self.averages[name] = torch.empty_like(p, dtype=self.averages[name].dtype).copy_(self.averages[name])
+
+    def rebind(self, averages: Mapping[str, Tensor]) -> None:
+        """Follow the parameters that the module has now (an engine may have replaced them), with these averages."""
+        self._live = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self.averages = {name: averages[name] for name in self._live}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the module's whole state with the averaged parameters in place: what to save as weights."""
@@ -76,6 +85,11 @@ class EMA:
         """Overwrite the module's parameters with the averages, for good."""
         for name, p in self._live.items():
             p.copy_(self.averages[name])
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The part that this process holds, of a tensor divided among several."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[attr-defined]
 
 
 def _wide(p: Tensor) -> Tensor:

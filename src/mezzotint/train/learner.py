@@ -110,6 +110,10 @@ class Learner:
         """The 2-norm of each gradient, (n,); engines that shard add up the shards."""
         return torch.stack(torch._foreach_norm(gradients, 2.0)) if gradients else torch.zeros(0)
 
+    def own(self, tensors: list[Any]) -> list[Any]:
+        """The part of each tensor that this process holds, in the same memory."""
+        return tensors
+
     def _autocast(self, part: Any) -> AbstractContextManager[Any]:
         if self.precision == "float32":
             return nullcontext()
@@ -128,7 +132,7 @@ class Learner:
                 optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
         if clip is not None:
             factor = torch.clamp(clip / (norm + 1e-6), max=1.0)
-            torch._foreach_mul_([p.grad for p in parameters], factor)
+            torch._foreach_mul_(self.own([p.grad for p in parameters]), factor)
         optimiser.step()
 
 
