@@ -97,8 +97,8 @@ class Bucketed:
 
         T(e) = sum_k ceil(e n_k / B)    batches come before it,
 
-    in an order shuffled by (seed, e). After E epochs every image was seen E times, and at most B - 1 of each frame once
-    more.
+    in an order shuffled by (seed, e). After E epochs every image was seen E times, but for at most B - 1 views more of
+    each frame's images, which are the first ones of its next epoch.
 
     Args:
         assignment: the frame of each image, from `assign`.

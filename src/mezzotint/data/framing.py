@@ -59,7 +59,8 @@ def resize(
 
         out[i] = sum_j k((j + 1/2 - c_i) / s) x[j] / sum_j k(...),    c_i = box_0 + (i + 1/2) s_0,    s = max(s_0, 1)
 
-    s_0 = side of the box / side of the result, in each direction. Values are rounded to 8 bits and clipped.
+    s_0 = side of the box / side of the result. Pillow does the width first, then the height, and rounds and clips to 8
+    bits after each.
 
     Args:
         image: any size.
