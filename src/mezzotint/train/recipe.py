@@ -48,6 +48,8 @@ from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.overrides import describe
+from mezzotint.train.report.reporting import STANDARD, Reporting, RunWatch
+from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Reconstructions, Samples
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
@@ -158,16 +160,32 @@ class Runnable(ABC):
             told["budget.steps"] = self.budget.steps
         return told
 
-    def run(self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None) -> Report:
+    def pictures(self, batches: Batches) -> Samples | None:
+        """Return what draws pictures of the task in training, or None."""
+        return None
+
+    def run(
+        self,
+        out: str | Path,
+        engine: Engine,
+        *,
+        on_step: Callable[[Progress], None] | None = None,
+        reporting: Reporting | None = STANDARD,
+    ) -> Report:
         """Train in the folder `out`, going on from what it holds.
 
         Args:
             out: the run's folder.
             engine: where, such as `Single()`.
             on_step: called after each step.
+            reporting: what the folder keeps besides log and checkpoints; None for nothing.
         """
         task, batches = self.on(engine).start()
         budget = self.budget
+        watch = None
+        if reporting is not None:
+            pictures, example = self.pictures(batches), lambda: batches(0)
+            watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, example=example)
         return fit(
             task,
             batches,
@@ -184,6 +202,7 @@ class Runnable(ABC):
             engine=engine,
             identity=self.identity(),
             on_step=on_step,
+            watch=watch,
         )
 
     def holds(self, out: str | Path) -> bool:
@@ -245,6 +264,10 @@ class Recipe(Runnable):
         )
         return task, self.data(autoencoder, self.budget.batch, self.seed)
 
+    def pictures(self, batches: Batches) -> Samples:
+        """Samples at fixed seeds."""
+        return FirstBatch(batches, lambda batch: DenoisedSamples.like(batch, self.latent().eval()))
+
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Runnable):
@@ -267,3 +290,7 @@ class AutoencoderRecipe(Runnable):
         o = self.optimiser
         task = AutoencodingTask(self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema)
         return task, self.data(self.budget.batch, self.seed)
+
+    def pictures(self, batches: Batches) -> Samples:
+        """Reconstructions of some training images."""
+        return FirstBatch(batches, Reconstructions.like)

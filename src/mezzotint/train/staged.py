@@ -13,6 +13,7 @@ from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.loop import Progress, Report
 from mezzotint.train.recipe import AutoencoderRecipe, Recipe, Runnable
+from mezzotint.train.report.reporting import STANDARD, Reporting
 
 __all__ = ["LatentRecipe", "assemble", "trained_model"]
 
@@ -22,8 +23,14 @@ class _Trained:
 
     def __init__(self, recipe: AutoencoderRecipe, out: Path) -> None:
         self.recipe, self.out = recipe, out
+        self._made: Autoencoder | None = None
 
     def __call__(self) -> Autoencoder:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def _make(self) -> Autoencoder:
         autoencoder = self.recipe.trained(self.out).autoencoder  # type: ignore[attr-defined]
         batches = self.recipe.data(64, self.recipe.seed)
         autoencoder.fit_statistics(batches(step).x for step in range(16))
@@ -53,12 +60,19 @@ class LatentRecipe:
         """The second stage over the first one's result."""
         return replace(self.diffusion, latent=_Trained(self.autoencoder, Path(out) / "autoencoder"))
 
-    def run(self, out: str | Path, engine: Engine, *, on_step: Callable[[Progress], None] | None = None) -> Report:
+    def run(
+        self,
+        out: str | Path,
+        engine: Engine,
+        *,
+        on_step: Callable[[Progress], None] | None = None,
+        reporting: Reporting | None = STANDARD,
+    ) -> Report:
         """Train both stages in the folder `out`, going on from what it holds; the report is the last one's."""
-        first = self.autoencoder.run(Path(out) / "autoencoder", engine, on_step=on_step)
+        first = self.autoencoder.run(Path(out) / "autoencoder", engine, on_step=on_step, reporting=reporting)
         if not first.finished:
             return first
-        return self.second(out).run(Path(out) / "diffusion", engine, on_step=on_step)
+        return self.second(out).run(Path(out) / "diffusion", engine, on_step=on_step, reporting=reporting)
 
     def holds(self, out: str | Path) -> bool:
         """Whether the folder holds a run of this recipe to go on with."""

@@ -14,7 +14,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 26
 _MOST = 500  # points of a line; more cannot be seen
 _DECADES = 1.5  # above so many the axis is logarithmic
 
-Points = Sequence[tuple[float, float]]
+Number = int | float
+Points = Sequence[tuple[Number, Number]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def curve(lines: Sequence[Line], label: str, width: int = 480) -> str:
     return "".join(parts) + "</svg>"
 
 
-def smoothed(points: Points, span: float | None = None) -> list[tuple[float, float]]:
+def smoothed(points: Points, span: Number | None = None) -> list[tuple[Number, Number]]:
     """Mean over about `span` points to either side, so that it neither lags nor is pulled at its ends.
 
         m_n = sum_i a^|n - i| y_i / sum_i a^|n - i|
@@ -82,17 +83,17 @@ def smoothed(points: Points, span: float | None = None) -> list[tuple[float, flo
     ]
 
 
-def _past(values: Sequence[float], keep: float) -> list[tuple[float, float]]:
+def _past(values: Sequence[Number], keep: float) -> list[tuple[float, float]]:
     """(sum_{i <= n} keep^(n-i) y_i, the same of ones) at every n."""
     total = weight = 0.0
-    out = []
+    out: list[tuple[float, float]] = []
     for value in values:
         total, weight = keep * total + value, keep * weight + 1
         out.append((total, weight))
     return out
 
 
-def thinned(points: Points, most: int = _MOST) -> list[tuple[float, float]]:
+def thinned(points: Points, most: int = _MOST) -> list[tuple[Number, Number]]:
     """At most about `most` points: of every stretch its least and its greatest, so that no spike is lost."""
     points = list(points)
     if len(points) <= most:
@@ -108,7 +109,7 @@ def thinned(points: Points, most: int = _MOST) -> list[tuple[float, float]]:
     return kept
 
 
-def compact(value: float) -> str:
+def compact(value: Number) -> str:
     """A number in few letters.
 
     >>> [compact(v) for v in (0, 0.25, 1234.0, 2.5e6, 3e-5, 12000)]
@@ -130,21 +131,21 @@ def compact(value: float) -> str:
 class _Axis:
     """Values to places: from `low` at `start` to `high` at `end`."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     log: bool
 
     @classmethod
-    def of(cls, values: Sequence[float], start: float, end: float, *, log: bool) -> _Axis:
+    def of(cls, values: Sequence[Number], start: Number, end: Number, *, log: bool) -> _Axis:
         low, high = min(values), max(values)
         if low == high:
             room = abs(low) * 0.1 or 1.0
             low, high = low - room, high + room
         return cls(low, high, start, end, log)
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> float:
         low, high, at = (
             (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
         )
@@ -152,7 +153,7 @@ class _Axis:
         part = (at / 2 - low / 2) / (high / 2 - low / 2)
         return self.start + (self.end - self.start) * part
 
-    def ticks(self) -> list[float]:
+    def ticks(self) -> list[Number]:
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             every = max(1, len(powers) // 6)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.io.atomic import write_text
-from mezzotint.train.report.curve import Line, compact, curve, smoothed
+from mezzotint.train.report.curve import Line, Number, Points, compact, curve, smoothed
 from mezzotint.train.report.record import PAGE, RunRecord, find_runs, read_run
 from mezzotint.train.report.style import STYLE
 
@@ -149,12 +149,10 @@ def _curves(run: RunRecord) -> str:
     return f'<h2>Curves</h2><div class="curves">{"".join(figures)}</div>' if figures else ""
 
 
-def _figure(
-    name: str, points: list[tuple[float, float]], *, wide: bool = False, smooth: bool = False, kind: str = "line"
-) -> str:
+def _figure(name: str, points: Points, *, wide: bool = False, smooth: bool = False, kind: str = "line") -> str:
     lines = [Line(points, "raw"), Line(smoothed(points))] if smooth and len(points) > 10 else [Line(points, kind)]
     side = ' class="wide"' if wide else ""
-    last = f"{compact(points[-1][1])} at step {points[-1][0]:,}"
+    last = f"{compact(points[-1][1])} at step {points[-1][0]:,.0f}"
     caption = f"<figcaption><b>{escape(name)}</b><span>{escape(last)}</span></figcaption>"
     return f"<figure{side}>{caption}{curve(lines, f'{name} by step; {last}', 1000 if wide else 480)}</figure>"
 
@@ -208,13 +206,13 @@ def _value(value: Any) -> str:
 
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(row["step"], float(row[name])) for row in rows if _number(row.get(name)) is not None]
+    return [(float(row["step"]), value) for row in rows if (value := _number(row.get(name))) is not None]
 
 
 def _number(value: Any) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > _FINITE:
         return None
-    return value
+    return float(value)
 
 
 def _told(value: float | None, unit: str = "") -> str | None:
@@ -225,7 +223,7 @@ def _percent(value: float | None) -> str | None:
     return None if value is None else f"{100 * value:.1f} %"
 
 
-def _duration(seconds: float | None) -> str | None:
+def _duration(seconds: Number | None) -> str | None:
     """Hours and minutes.
 
     >>> _duration(3725), _duration(42.4)

@@ -28,7 +28,7 @@ from mezzotint.train.report.samples import Samples, at_rest
 from mezzotint.train.task import Task
 from mezzotint.train.watch import Opening
 
-__all__ = ["Reporting", "RunWatch"]
+__all__ = ["STANDARD", "Reporting", "RunWatch"]
 
 Measures = Callable[[Task, int], Sequence[MetricResult]]
 
@@ -63,6 +63,9 @@ class Reporting:
             raise ValueError(f"every is a number of steps between pictures and must be at least 1, got {self.every}")
 
 
+STANDARD = Reporting()
+
+
 class RunWatch:
     """Keeps a run's report: a `Watcher` for `fit`.
 
@@ -73,17 +76,17 @@ class RunWatch:
         recipe: settings as flat JSON values (`describe(recipe)`).
         every: steps between pictures where `reporting` does not say.
         samples: pictures where `reporting` does not say; None for none.
-        example: a batch, by which the arithmetic of a step is counted; None leaves utilisation out.
+        example: () -> a batch, by which the arithmetic of a step is counted; None leaves utilisation out.
     """
 
     def __init__(
         self,
-        reporting: Reporting = Reporting(),
+        reporting: Reporting = STANDARD,
         recipe: Mapping[str, Any] | None = None,
         *,
         every: int = 1000,
         samples: Samples | None = None,
-        example: Any = None,
+        example: Callable[[], Any] | None = None,
     ) -> None:
         self._reporting, self._recipe, self._example = reporting, dict(recipe or {}), example
         self._every = reporting.every or every
@@ -163,7 +166,7 @@ class RunWatch:
 
     def _gathered(self, opening: Opening) -> dict[str, Any]:
         engine, task = opening.engine, opening.task
-        precision: Any = getattr(engine, "precision", "float32")
+        precision = engine.learner(1, "stop").precision
         facts: dict[str, Any] = {
             "seed": opening.seed,
             "steps": opening.steps,
@@ -178,7 +181,7 @@ class RunWatch:
             work = before.get("flops_per_sample") if same else None
             if work is None:
                 with self._trying("counting a step's operations"):
-                    work = flops_per_sample(task, self._example)
+                    work = flops_per_sample(task, self._example())
             if work:
                 facts["flops_per_sample"] = work
                 facts["peak_flops"] = (same and before.get("peak_flops")) or measured_peak(engine.device, precision)

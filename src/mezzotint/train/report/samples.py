@@ -17,7 +17,7 @@ from mezzotint.core.noise import Noise
 from mezzotint.train.share import rows_of
 from mezzotint.train.task import Task
 
-__all__ = ["DenoisedSamples", "Reconstructions", "Samples", "at_rest"]
+__all__ = ["DenoisedSamples", "FirstBatch", "Reconstructions", "Samples", "at_rest"]
 
 Samples = Callable[[Task, int], Float[Tensor, "n c h w"]]  # (task, step) -> images in [-1, 1]
 
@@ -92,10 +92,15 @@ class Reconstructions:
     """Images of a batch and, below, what the autoencoder in training makes of them.
 
     Args:
-        x: (n, c, h, w) images in [-1, 1].
+        x: (8, c, h, w) images in [-1, 1]; with other numbers the two halves share rows of the sheet.
     """
 
     x: Tensor
+
+    @classmethod
+    def like(cls, batch: Any) -> Reconstructions:
+        """Of the first images of a batch."""
+        return cls(batch.x[:8])
 
     def __call__(self, task: Task, step: int) -> Float[Tensor, "n c h w"]:
         """Rows of images and their reconstructions in turn; `task.modules` has an "autoencoder"."""
@@ -103,3 +108,22 @@ class Reconstructions:
         x = self.x.to(next(autoencoder.parameters()).device)
         made = autoencoder.decode(autoencoder.encode(x))
         return torch.cat([x, made]).cpu()
+
+
+class FirstBatch:
+    """Pictures that need a batch of the run: made when they are first asked for.
+
+    Args:
+        batches: step -> batch.
+        make: batch -> pictures.
+    """
+
+    def __init__(self, batches: Callable[[int], Any], make: Callable[[Any], Samples]) -> None:
+        self._batches, self._make = batches, make
+        self._made: Samples | None = None
+
+    def __call__(self, task: Task, step: int) -> Float[Tensor, "n c h w"]:
+        """Images in [-1, 1]."""
+        if self._made is None:
+            self._made = self._make(self._batches(0))
+        return self._made(task, step)
