@@ -17,6 +17,7 @@ from mezzotint import __version__
 COMMANDS = {
     "sample": ("mezzotint.cli.sample", "images from a prompt, and a .json beside them that regenerates them"),
     "train": ("mezzotint.cli.train", "run or resume a training recipe"),
+    "report": ("mezzotint.cli.report", "a training run as one HTML page: curves, pictures, settings"),
     "calibrate": ("mezzotint.cli.calibrate", "a model's statistics, for the sampler dpm-v3:FILE"),
     "models": ("mezzotint.cli.models", "what is shipped or found, with model cards"),
     "papers": ("mezzotint.cli.papers", "the catalogue: search, card, status, where the code is"),

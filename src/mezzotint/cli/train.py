@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
 
 if TYPE_CHECKING:
     from mezzotint.train.engine import Engine
     from mezzotint.train.recipe import Runnable
+    from mezzotint.train.report import Reporting
 
 FAILED = 2
 
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--engine", choices=("single", "ddp", "fsdp"), help="how processes share the work")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the networks")
     parser.add_argument("--compile", metavar="BACKEND", help="compile the networks' blocks, as with inductor")
+    parser.add_argument("--pictures", type=count, metavar="STEPS", help="steps between pictures in the report")
+    parser.add_argument("--tensorboard", action="store_true", help="also write events to OUT/tensorboard")
     parser.seed_option(default=None, help="seed of the run; none keeps the recipe's")
     parser.device_option()
     parser.json_option()
@@ -87,7 +90,7 @@ def _train(told: Namespace, engine: Engine) -> int:
     if told.resume and not holds:
         raise ValueError(f"{out} holds no run to resume; leave --resume out to start one there")
     with _Bar(recipe.name, quiet=told.json or engine.rank > 0) as bar:
-        report = recipe.run(out, engine, on_step=bar.step)
+        report = recipe.run(out, engine, on_step=bar.step, reporting=_reporting(told))
     failed = FAILED if report.ended.startswith("SIG") else 0
     if engine.rank > 0:
         return failed
@@ -101,6 +104,17 @@ def _train(told: Namespace, engine: Engine) -> int:
         if saved:
             print(f"the model: mezzotint sample PROMPT --model {saved}")
     return failed
+
+
+def _reporting(told: Namespace) -> Reporting:
+    from mezzotint.train.report import Reporting, TensorBoard
+
+    if told.tensorboard:
+        TensorBoard.check()  # before hours of training, not after
+    return Reporting(
+        every=told.pictures,
+        reporters=[lambda folder: TensorBoard(folder / "tensorboard")] if told.tensorboard else [],
+    )
 
 
 def _pairs(settings: Sequence[str]) -> dict[str, str]:
@@ -143,5 +157,19 @@ class _Bar:
             self._bar.start()
         self._bar.update(self._task, completed=progress.step, total=progress.steps)
         if progress.row is not None:
-            told = f"loss {progress.row['loss']:.4g}" if "loss" in progress.row else ""
-            self._bar.update(self._task, told=told)
+            self._bar.update(self._task, told=told_of(progress.row))
+
+
+def told_of(row: Mapping[str, Any]) -> str:
+    """What a log row says in a few words.
+
+    >>> told_of({"loss": 0.25, "samples_per_second": 812.4, "utilisation": 0.41, "memory_mib": 900.0})
+    'loss 0.25, 812 a second, 41 % of peak, 900 MiB'
+    """
+    told = [f"loss {row['loss']:.4g}"] if "loss" in row else []
+    told.append(f"{row['samples_per_second']:.3g} a second")
+    if "utilisation" in row:
+        told.append(f"{100 * row['utilisation']:.0f} % of peak")
+    if "memory_mib" in row:
+        told.append(f"{row['memory_mib']:.0f} MiB")
+    return ", ".join(told)

@@ -25,11 +25,16 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path, flush: int = 30) -> None:
+        self._writer = self.check()(str(folder), flush_secs=flush)
+
+    @staticmethod
+    def check() -> Any:
+        """The class that writes; ImportError where tensorboard is not installed."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ImportError("reporting to TensorBoard needs it: pip install 'mezzotint[train]'") from error
-        self._writer = SummaryWriter(str(folder), flush_secs=flush)
+        return SummaryWriter
 
     def row(self, step: int, row: Mapping[str, Any]) -> None:
         """Every finite number of the row but its step."""
