@@ -45,7 +45,7 @@ class WConditioned(NetworkDenoiser):
     def __init__(
         self,
         base: NetworkDenoiser,
-        w_range: tuple[float, ...],
+        w_range: Sequence[float],
         steps: int | None = None,
         starts: int | None = None,
         encoder: bool = False,

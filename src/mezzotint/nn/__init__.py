@@ -4,7 +4,7 @@ from .attention import Attention, attend
 from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
 from .encoder_decoder import EncoderDecoderViT, load_encoder
-from .guidance import GuidanceBranch, GuidedNetwork, guided_student
+from .guidance import GuidanceBranch, GuidedNetwork, guided_student, halved_student
 from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
 from .projector import ProjectedEncoder, Projector
 from .site import Call, Handler, find_sites, handling, name_sites
@@ -36,4 +36,5 @@ __all__ = [
     "GuidanceBranch",
     "GuidedNetwork",
     "guided_student",
+    "halved_student",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ from mezzotint.core.guided import WConditioned, handles_guidance
 from .embed import GlobalEmbedding
 from .inputs import Reads
 
-__all__ = ["GuidanceBranch", "GuidedNetwork", "guided_student"]
+__all__ = ["GuidanceBranch", "GuidedNetwork", "guided_student", "halved_student"]
 
 _SLOWEST, _FASTEST = 0.25, 16.0  # periods over the range
 
@@ -44,7 +44,7 @@ class GuidanceBranch(nn.Module):
     0.0
     """
 
-    def __init__(self, width: int, w_range: tuple[float, ...], features: int = 128) -> None:
+    def __init__(self, width: int, w_range: Sequence[float], features: int = 128) -> None:
         super().__init__()
         low, high = (float(w) for w in w_range)
         if features < 4 or features % 2 or not low < high:
@@ -95,7 +95,7 @@ class GuidedNetwork(nn.Module):
     torch.Size([1, 3, 4, 4])
     """
 
-    def __init__(self, base: Any, w_range: tuple[float, ...]) -> None:
+    def __init__(self, base: Any, w_range: Sequence[float]) -> None:
         super().__init__()
         reads, embed = getattr(base, "reads", None), getattr(base, "embed", None)
         if not isinstance(reads, Reads) or not isinstance(embed, GlobalEmbedding):
@@ -125,7 +125,7 @@ class GuidedNetwork(nn.Module):
         return self.base(x, time, {**told, "pooled": w if pooled is None else torch.cat([pooled, w.to(pooled)], 1)})
 
 
-def guided_student(teacher: NetworkDenoiser, w_range: tuple[float, ...], parent: str = "") -> WConditioned:
+def guided_student(teacher: NetworkDenoiser, w_range: Sequence[float], parent: str = "") -> WConditioned:
     """A copy of a denoiser that takes the guidance weight as an input, and as yet ignores it.
 
     It starts as the conditional teacher, bit for bit; dropout is off, since a student learns from another network.
@@ -144,9 +144,28 @@ def guided_student(teacher: NetworkDenoiser, w_range: tuple[float, ...], parent:
         raise ValueError(
             "the teacher has its guidance inside already; its steps can be halved, or distil the plain one"
         )
-    copy = deepcopy(teacher)
+    copy = _copied(teacher)
     copy.net = GuidedNetwork(copy.net, w_range)
+    return WConditioned(copy, w_range, parent=parent)
+
+
+def halved_student(
+    teacher: WConditioned, steps: int, starts: int | None = None, encoder: bool = False, parent: str = ""
+) -> WConditioned:
+    """A copy of a student, to be distilled to `steps` steps.
+
+    Args:
+        teacher: of twice the steps, or of any number; it is left as it is.
+        steps, starts, encoder, parent: of the copy, see `WConditioned`.
+
+    Source: arXiv 2210.03142, section 3.2.
+    """
+    return WConditioned(_copied(teacher.denoiser), teacher.w_range, steps, starts, encoder, parent)
+
+
+def _copied(denoiser: NetworkDenoiser) -> NetworkDenoiser:
+    copy = deepcopy(denoiser).requires_grad_(True)
     for module in copy.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    return WConditioned(copy, w_range, parent=parent)
+    return copy

@@ -109,7 +109,7 @@ class _TwoSteps(ABC):
             ValueError: for a student that predicts noise, where that cannot be learned.
         """
         x, c, schedule = batch.x, batch.c, denoiser.schedule
-        _check_kind(denoiser, self.steps)
+        check_kind(denoiser, self.steps)
         jump = self.jumps(noise)
         z, t = noised(x, jump[0], denoiser, noise)
         if self.w_range is not None:
@@ -188,7 +188,8 @@ def _chain(d: object) -> Iterator[Denoiser]:
         d = getattr(d, "denoiser", None)
 
 
-def _check_kind(denoiser: Denoiser, steps: int) -> None:
+def check_kind(denoiser: Denoiser, steps: int) -> None:
+    """Refuse a student of so many steps that predicts noise, where x0 cannot be told from it."""
     *_, inner = _chain(denoiser)
     kind = getattr(inner, "kind", None)
     if kind not in ("eps", "score"):

@@ -4,6 +4,7 @@ from mezzotint.train.adversarial import AdversarialTask
 from mezzotint.train.autoencoding import AutoencodingTask
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
 from mezzotint.train.denoising import DenoisingTask
+from mezzotint.train.distil import Annealed, DistillationRecipe, Guiding, Halving, LinearDecay
 from mezzotint.train.ema import EMA
 from mezzotint.train.engine import Engine, Single
 from mezzotint.train.log import read_log
@@ -42,4 +43,9 @@ __all__ = [
     "read_log",
     "verify",
     "with_overrides",
+    "Annealed",
+    "DistillationRecipe",
+    "Guiding",
+    "Halving",
+    "LinearDecay",
 ]

@@ -1,13 +1,15 @@
 """Named recipes: what `mezzotint train NAME` runs."""
 
 from mezzotint.train.recipes.emoji import emoji, emoji_autoencoder, emoji_pixel
+from mezzotint.train.recipes.emoji_fast import emoji_fast
 from mezzotint.train.recipes.pixels import emoji_epg, emoji_pretraining
 
 RECIPES = {
     "emoji": emoji,
     "emoji-autoencoder": emoji_autoencoder,
     "emoji-pixel": emoji_pixel,
+    "emoji-fast": emoji_fast,
     "emoji-pretraining": emoji_pretraining,
 }
 
-__all__ = ["RECIPES", "emoji", "emoji_autoencoder", "emoji_epg", "emoji_pixel", "emoji_pretraining"]
+__all__ = ["RECIPES", "emoji", "emoji_autoencoder", "emoji_epg", "emoji_fast", "emoji_pixel", "emoji_pretraining"]
