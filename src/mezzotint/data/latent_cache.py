@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ class LatentCache:
         broken: the images that could not be read, and were replaced by the next good one.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], shards: Sequence[Int[Tensor, "m"]]) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any], shards: Sequence[Tensor]) -> None:
         self.folder, self.about, self.mirrored = folder, about, bool(about["mirror"])
         total = sum(map(len, shards))
         self._shard, self._place = torch.zeros(total, dtype=torch.int32), torch.zeros(total, dtype=torch.int32)
@@ -88,7 +89,10 @@ class LatentCache:
         """
         for number in range(int(self._shard.max()) + 1):
             file = self._file(number)
-            if hash_of({name: file.get_tensor(name) for name in file.keys()}) != file.metadata()["sha256"]:
+            if (
+                hash_of({name: file.get_tensor(name) for name in file.keys()})
+                != json.loads(file.metadata()["shard"])["sha256"]
+            ):
                 raise ValueError(f"{shard_path(self.folder, number)}: damaged; remove it, and it is made again")
 
     def _file(self, number: int) -> Any:

@@ -109,9 +109,10 @@ def cache_latents(
             found = _found(shard_path(folder, number), mark, number, len(rows))
             if found is None:
                 state, met = writer.encode(rows, shape)
-                found = {"of": mark, "number": str(number), "broken": json.dumps(met), "sha256": hash_of(state)}
-                save_state(state, shard_path(folder, number), metadata=found)
-            writer.broken.add({int(i): why for i, why in json.loads(found["broken"]).items()}, warn=False)
+                found = {"of": mark, "number": number, "broken": met, "sha256": hash_of(state)}
+                # one text, since safetensors writes several in an order that changes from run to run
+                save_state(state, shard_path(folder, number), metadata={"shard": json.dumps(found)})
+            writer.broken.add({int(i): why for i, why in found["broken"].items()}, warn=False)
     cache.broken = writer.broken
     return cache
 
@@ -188,7 +189,7 @@ def _plan(
     return [rows for rows, _ in cut], [shape for _, shape in cut]
 
 
-def _found(path: Path, mark: str, number: int, count: int) -> dict[str, str] | None:
+def _found(path: Path, mark: str, number: int, count: int) -> dict[str, Any] | None:
     """The header of a shard that is whole and in its place; None where it has to be made."""
     from safetensors import safe_open
 
@@ -197,8 +198,8 @@ def _found(path: Path, mark: str, number: int, count: int) -> dict[str, str] | N
     try:
         header = read_header(path)
         with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-        if told["of"] == mark and told["number"] == str(number) and header["mean"]["shape"][0] == count:
+            told = json.loads((file.metadata() or {})["shard"])
+        if told["of"] == mark and told["number"] == number and header["mean"]["shape"][0] == count:
             return told
         cause = "is another shard's or another cache's"
     except (ValueError, KeyError) as error:
