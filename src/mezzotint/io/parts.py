@@ -35,8 +35,15 @@ PARTS: dict[str, dict[str, str]] = {
         "FlowDenoiser": "mezzotint.core",
         "EDMDenoiser": "mezzotint.core",
         "WConditioned": "mezzotint.core",
+        "BoundaryDenoiser": "mezzotint.core",
+        "DirectDenoiser": "mezzotint.core",
     },
-    "network": {"UNet": "mezzotint.nn", "DiT": "mezzotint.nn", "GuidedNetwork": "mezzotint.nn"},
+    "network": {
+        "UNet": "mezzotint.nn",
+        "DiT": "mezzotint.nn",
+        "GuidedNetwork": "mezzotint.nn",
+        "EncoderDecoderViT": "mezzotint.nn",
+    },
     "autoencoder": {
         "Identity": "mezzotint.latent",
         "AutoencoderKL": "mezzotint.latent",
@@ -141,6 +148,7 @@ _JSON: dict[str, tuple[bool, tuple[type, ...]]] = {
     "bool": (False, (bool,)),
     "str": (False, (str,)),
     "Sequence[int]": (True, (int,)),
+    "int | Sequence[int]": (True, (int,)),  # written as a list
     "tuple[int, ...]": (True, (int,)),
     "Sequence[float]": (True, (int, float)),
     "tuple[float, ...]": (True, (int, float)),

@@ -35,6 +35,7 @@ class NonScalingGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        """The normalised input plus the bias, of the same shape."""
         # the bias apart: torch's own backward fails for a bias without a gain
         return F.group_norm(x, self.groups, eps=self.eps) + self.bias.view(-1, *[1] * (x.ndim - 2))
 
@@ -53,6 +54,7 @@ class NonScalingLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Float[Tensor, "*b features"]) -> Float[Tensor, "*b features"]:
+        """The normalised input plus the bias, of the same shape."""
         return F.layer_norm(x, (self.features,), eps=self.eps) + self.bias
 
 
