@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
@@ -44,7 +45,8 @@ class FSDP2(Several):
     in it, and gradients are summed in float32. Only process 0 builds a recipe's network with weights; the others get
     their parts from it, so that the weights are those of one process.
 
-    Checkpoints are one safetensors file a process, which any number of processes resumes from.
+    Checkpoints are one safetensors file a process, which any number of processes resumes from. A loss must use the
+    same parameters in every process (torch divides the gradients of those it used).
 
     Args:
         single: device, threads, precision and compilation of each process; without channels_last, which cannot be
@@ -95,6 +97,8 @@ class FSDP2(Several):
                 group["params"] = [now[names[id(p)]] for p in group["params"]]
             if single.device.type == "cuda":
                 fuse(optimiser)
+        with torch.no_grad():  # so that it, and no block, becomes the one that is gathered first
+            root(lambda part, noise: Loss(torch.zeros(())), None, None)
         self.roots[task] = root
 
     def learner(self, parts: int, nonfinite: Literal["stop", "skip"]) -> Learner:
@@ -143,6 +147,9 @@ class FSDP2(Several):
             for block in repeated_blocks(module):
                 fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(root, mesh=mesh, mp_policy=policy)
+        for module in task.modules.values():  # called by itself, as a sampler does, and not inside a loss
+            module.register_forward_pre_hook(partial(_gather, root))
+            module.register_forward_hook(partial(_release, root), always_call=True)
         if any(t.is_meta for t in (*root.parameters(), *root.buffers())):
             root.to_empty(device=device)
         return root
@@ -191,6 +198,16 @@ class _Shards(Learner):
 @torch.no_grad()
 def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _gather(root: Any, *called: Any) -> None:
+    if not root.running:
+        root.unshard()
+
+
+def _release(root: Any, *called: Any) -> None:
+    if not root.running:
+        root.reshard()
 
 
 def _refuse_meta(modules: nn.Module) -> None:

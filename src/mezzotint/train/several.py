@@ -79,10 +79,15 @@ class LossModule(nn.Module):
         super().__init__()
         self.trained = trained
         self.terms: dict[str, Tensor] = {}
+        self.running = False
 
     def forward(self, loss: LossOf, part: Any, noise: Noise) -> Tensor:
         """The loss's total; its terms are kept aside, as no gradient flows from them."""
-        told = loss(part, noise)
+        self.running = True
+        try:
+            told = loss(part, noise)
+        finally:
+            self.running = False
         self.terms = {name: term.detach() for name, term in told.terms.items()}
         return told.total
 

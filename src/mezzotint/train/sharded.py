@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -57,7 +58,7 @@ def save_shards(task: Task, folder: Path) -> None:
         dcp.save(state, storage_writer=_Writer(folder), planner=DefaultSavePlanner(flatten_state_dict=False))
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
-        message = f"process {rank} could not write its part of a checkpoint into {folder}: {cause}"
+        message = f"process {rank} could not write its part of a checkpoint ({cause}); earlier ones are untouched"
         raise OSError(getattr(cause, "errno", None), message) from cause
 
 
@@ -84,8 +85,10 @@ def load_shards(task: Task, folder: Path) -> dict[str, Any]:
                 entries[name][place] = _room(by_name.get(place.rpartition("/")[0]), told)
                 goal[f"optimiser.{name}/{place}"] = entries[name][place]
         _check(goal, saved, folder)
-        planner = DefaultLoadPlanner(flatten_state_dict=False)
-        dcp.load(goal, storage_reader=reader, planner=planner, no_dist=True)  # every process reads its own parts
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # every process reads its own parts
+            planner = DefaultLoadPlanner(flatten_state_dict=False)
+            dcp.load(goal, storage_reader=reader, planner=planner, no_dist=True)
         for name, optimiser in task.optimisers.items():
             fill_optimiser(optimiser, entries[name], names, folder)
         for name, ema in task.ema.items():
