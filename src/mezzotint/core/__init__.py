@@ -21,8 +21,10 @@ from mezzotint.core.grid_levels import beta, beta_levels, exponential, karras_ow
 from mezzotint.core.grid_named import GRIDS, NAMED_GRIDS, NamedGrid, grid_named
 from mezzotint.core.grid_sigmas import at_sigmas
 from mezzotint.core.guided import WConditioned, extra_of_weight, handles_guidance, student_in, weight_of_extra
+from mezzotint.core.multires import LevelDenoisers, MultiResDenoiser, pyramid_of, with_low
 from mezzotint.core.noise import BrownianPath, Noise, fold
 from mezzotint.core.prediction import Prediction
+from mezzotint.core.pyramid import AveragePool, ResolutionPyramid
 from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
 from mezzotint.core.shifted import Shifted
 
@@ -77,4 +79,10 @@ __all__ = [
     "uniform_lambda",
     "uniform_t",
     "weight_of_extra",
+    "LevelDenoisers",
+    "MultiResDenoiser",
+    "pyramid_of",
+    "with_low",
+    "AveragePool",
+    "ResolutionPyramid",
 ]

@@ -5,6 +5,7 @@ from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
 from .encoder_decoder import EncoderDecoderViT, load_encoder
 from .guidance import GuidanceBranch, GuidedNetwork, guided_student, halved_student
+from .multires import MultiResNetwork
 from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
 from .projector import ProjectedEncoder, Projector
 from .site import Call, Handler, find_sites, handling, name_sites
@@ -37,4 +38,5 @@ __all__ = [
     "GuidedNetwork",
     "guided_student",
     "halved_student",
+    "MultiResNetwork",
 ]

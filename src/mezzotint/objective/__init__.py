@@ -2,6 +2,7 @@
 
 from mezzotint.objective.anchor import DiffusionAnchor
 from mezzotint.objective.batch import Batch, Loss, Objective, Scheduled
+from mezzotint.objective.cascade import CascadeLevel, CascadeObjective, Corruption, ShiftedTimes
 from mezzotint.objective.consistency import (
     ConsistencyStage,
     ConsistencyTraining,
@@ -108,4 +109,8 @@ __all__ = [
     "TruncatedSNR",
     "guided_target",
     "two_step_target",
+    "CascadeLevel",
+    "CascadeObjective",
+    "Corruption",
+    "ShiftedTimes",
 ]

@@ -5,6 +5,7 @@ from mezzotint.sample.ancestral import DPMSolverPP2SAncestral, DPMSolverPPSDE, E
 from mezzotint.sample.brownian import Brownian, StationaryPath
 from mezzotint.sample.calibrate import calibrate_ems
 from mezzotint.sample.calibrate_c import Calibration, calibrate_c
+from mezzotint.sample.cascade import Cascaded, CascadeSampler
 from mezzotint.sample.churn import Churn
 from mezzotint.sample.consistency import Consistency
 from mezzotint.sample.ddim import DDIM
@@ -83,4 +84,6 @@ __all__ = [
     "log_likelihood",
     "nodes_of",
     "sampler_named",
+    "Cascaded",
+    "CascadeSampler",
 ]

@@ -5,6 +5,7 @@ from mezzotint.core.exact.flow import probability_flow
 from mezzotint.core.exact.gaussian import Gaussian
 from mezzotint.core.exact.lowrank import LowRankMixture
 from mezzotint.core.exact.mixture import Empirical, GaussianMixture
+from mezzotint.core.exact.pooled import PooledGaussian
 
 __all__ = [
     "Distribution",
@@ -14,4 +15,5 @@ __all__ = [
     "GaussianMixture",
     "LowRankMixture",
     "probability_flow",
+    "PooledGaussian",
 ]
