@@ -159,7 +159,7 @@ distance is not FID. Guidance {f["guidance"]:g} was chosen by top-5 retrieval on
 DPM-Solver++ 2M, 20 steps. Chance is 0.5 % / 2.5 % among 200.
 
 **Limits**: it knows the emoji it was trained on and their names and keywords; concepts outside the training split mostly
-come out as something else. Fine detail (faces in crowds, text, flags) is lost. A model of a CPU hour, not of a GPU day.
+come out as something else. Fine detail (faces in crowds, text, flags) is lost. A model of CPU hours, not of GPU days.
 """  # noqa: E501
 
 
