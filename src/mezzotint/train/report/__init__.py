@@ -1,7 +1,7 @@
 """What a run's folder tells: pictures at fixed seeds, metric cards, one HTML page; and who else is told."""
 
 from mezzotint.train.report.flops import flops_per_sample
-from mezzotint.train.report.page import page, write_page
+from mezzotint.train.report.page import render, write_page
 from mezzotint.train.report.record import RunRecord, find_runs, read_run
 from mezzotint.train.report.reporter import Reporter, Reporters
 from mezzotint.train.report.reporting import Reporting, RunWatch
@@ -22,7 +22,7 @@ __all__ = [
     "Tracker",
     "find_runs",
     "flops_per_sample",
-    "page",
+    "render",
     "read_run",
     "write_page",
 ]

@@ -26,15 +26,15 @@ class Line:
     kind: str = "line"
 
 
-def curve(lines: Sequence[Line], label: str, width: int = 480) -> str:
+def curve(lines: Sequence[Line], label: str, width: int = 480, log: bool | None = None) -> str:
     """A chart of lines with common axes; values that are not finite leave gaps.
-
-    The vertical axis is logarithmic where all values are positive and span more than 1.5 decades.
 
     Args:
         lines: drawn in this order.
         label: what it shows, for those who do not see it.
         width: in units of which the height is 210; text is 11 of them.
+        log: whether the vertical axis is logarithmic; None: where all values are positive and span more than 1.5
+            decades.
 
     >>> "<polyline" in curve([Line([(0, 1.0), (1, 2.0)])], "loss")
     True
@@ -46,8 +46,8 @@ def curve(lines: Sequence[Line], label: str, width: int = 480) -> str:
         return f'{head}<text class="tick" x="{width / 2}" y="{_HEIGHT / 2}" text-anchor="middle">no values</text></svg>'
     horizontal = _Axis.of([x for x, _ in finite], _LEFT, width - _RIGHT, log=False)
     values = [y for _, y in finite]
-    log = min(values) > 0 and math.log10(max(values) / min(values)) > _DECADES
-    vertical = _Axis.of(values, _HEIGHT - _BOTTOM, _TOP, log=log)
+    wide = min(values) > 0 and math.log10(max(values)) - math.log10(min(values)) > _DECADES
+    vertical = _Axis.of(values, _HEIGHT - _BOTTOM, _TOP, log=wide if log is None else log)
     parts = [head]
     for value in vertical.ticks():
         y = vertical(value)

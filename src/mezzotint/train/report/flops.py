@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,16 +45,32 @@ def flops_per_sample(task: Task, batch: Any) -> float:
     Raises:
         ValueError: where the step cannot be run so; the message says why.
     """
+    count = min(2, samples_in(batch))
+    told = ""
+    for noise in (Noise(range(count)), _MetaNoise(range(count))):  # objectives differ in where they want their noise
+        try:
+            return _counted(task, rows_of(batch, range(count)), noise) / count
+        except Exception as error:  # whatever a task does that needs numbers
+            told = told or f"{type(error).__name__}: {error}"
+    raise ValueError(f"the operations of a step cannot be counted: {told}")
+
+
+class _MetaNoise(Noise):
+    """Noise without numbers."""
+
+    def __call__(self, purpose: str, k: int, shape: Sequence[int], *, dtype: Any = torch.float32, device: Any = None):
+        return torch.empty((len(self), *shape), dtype=dtype, device="meta")
+
+    def uniform(self, purpose: str, k: int, shape: Any = (), *, dtype: Any = torch.float32, device: Any = None):
+        return self(purpose, k, shape, dtype=dtype)
+
+
+def _counted(task: Task, batch: Any, noise: Noise) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
-    count = min(2, samples_in(batch))
-    try:
-        with torch.random.fork_rng([]), FlopCounterMode(display=False) as counted:
-            shadow = copy.deepcopy(task, _shadows(task))
-            shadow.step(_to_meta(rows_of(batch, range(count))), 0, Noise(range(count)), _Count())
-    except Exception as error:  # whatever a task does that needs numbers
-        raise ValueError(f"the operations of a step cannot be counted: {type(error).__name__}: {error}") from error
-    return counted.get_total_flops() / count
+    with torch.random.fork_rng([]), FlopCounterMode(display=False) as counted:
+        copy.deepcopy(task, _shadows(task)).step(_to_meta(batch), 0, noise, _Count())
+    return counted.get_total_flops()
 
 
 def _shadows(task: Task) -> dict[int, Any]:

@@ -15,7 +15,7 @@ from mezzotint.train.report.curve import Line, Number, Points, compact, curve, s
 from mezzotint.train.report.record import PAGE, RunRecord, find_runs, read_run
 from mezzotint.train.report.style import STYLE
 
-__all__ = ["page", "write_page"]
+__all__ = ["render", "write_page"]
 
 _STRIP = 12  # pictures of earlier steps
 _ROOM = 12 * 2**20  # bytes of pictures inside the page; those above are linked
@@ -42,11 +42,11 @@ def write_page(folder: str | Path) -> Path:
     """
     runs = [read_run(run) for run in find_runs(folder)]
     path = Path(folder) / PAGE
-    write_text(path, page(runs, path.parent))
+    write_text(path, render(runs, path.parent))
     return path
 
 
-def page(runs: Sequence[RunRecord], base: Path | None = None) -> str:
+def render(runs: Sequence[RunRecord], base: Path | None = None) -> str:
     """The page of one run, or of several in order.
 
     Args:
@@ -152,9 +152,11 @@ def _curves(run: RunRecord) -> str:
 def _figure(name: str, points: Points, *, wide: bool = False, smooth: bool = False, kind: str = "line") -> str:
     lines = [Line(points, "raw"), Line(smoothed(points))] if smooth and len(points) > 10 else [Line(points, kind)]
     side = ' class="wide"' if wide else ""
+    log = False if name.startswith("learning rate") else None
     last = f"{compact(points[-1][1])} at step {points[-1][0]:,.0f}"
     caption = f"<figcaption><b>{escape(name)}</b><span>{escape(last)}</span></figcaption>"
-    return f"<figure{side}>{caption}{curve(lines, f'{name} by step; {last}', 1000 if wide else 480)}</figure>"
+    drawn = curve(lines, f"{name} by step; {last}", 1000 if wide else 480, log)
+    return f"<figure{side}>{caption}{drawn}</figure>"
 
 
 def _metrics(run: RunRecord) -> str:

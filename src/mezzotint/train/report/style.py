@@ -29,8 +29,8 @@ svg .tick{fill:var(--quiet);font-size:11px}
 svg polyline{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke:var(--accent)}
 svg polyline.raw{stroke:var(--faint);stroke-width:1}
 svg .dot{fill:var(--accent)}
-img{display:block;max-width:100%;height:auto;border-radius:4px;image-rendering:pixelated;margin:0 auto}
-.latest img{width:auto;min-width:min(100%,420px)}
+img{display:block;max-width:100%;height:auto;border-radius:4px;margin:0 auto}
+.latest img{width:auto;min-width:min(100%,420px);image-rendering:pixelated}
 .strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:12px;margin-top:16px}
 .strip img{width:100%}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:8px}
