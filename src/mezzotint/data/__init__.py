@@ -15,6 +15,7 @@ from mezzotint.data.latent_batches import LatentBatches, Latents
 from mezzotint.data.latent_cache import LatentCache
 from mezzotint.data.latent_encode import cache_latents
 from mezzotint.data.loader import Loader, Samples
+from mezzotint.data.open_source import open_source
 from mezzotint.data.order import Order, Shuffled, indices
 from mezzotint.data.parquet import ParquetSource
 from mezzotint.data.pool import WorkerDied
@@ -58,6 +59,7 @@ __all__ = [
     "decode",
     "image_sizes",
     "indices",
+    "open_source",
     "resize",
     "VIEWS",
     "Mirror",

@@ -79,6 +79,7 @@ class LatentBatches:
         if not 0 <= flip <= 1 or (flip > 0 and not cache.mirrored):
             raise ValueError(f"flip={flip} of a cache with mirror={cache.mirrored}; make it with mirror=True")
         self.cache, self.make, self.seed, self.flip = cache, make, seed, flip
+        self.broken = cache.broken
         self.order: Order = Shuffled(len(cache), order) if isinstance(order, int) else order
 
     @property
