@@ -63,7 +63,7 @@ RECIPE = DistillationRecipe(
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "straight"
-    assert RECIPE.run(out, ENGINE).finished
+    assert RECIPE.run(out, ENGINE, reporting=None).finished
     return out
 
 
@@ -75,11 +75,11 @@ def test_stopped_in_every_stage_it_ends_in_the_same_students(finished, tmp_path)
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            RECIPE.run(tmp_path, ENGINE, on_step=interrupt)
+            RECIPE.run(tmp_path, ENGINE, on_step=interrupt, reporting=None)
         assert RECIPE.holds(tmp_path)
     # killed between a stage and its model folder
     assert not (tmp_path / "model").exists()
-    report = RECIPE.run(tmp_path, ENGINE)
+    report = RECIPE.run(tmp_path, ENGINE, reporting=None)
     assert report.finished and report.step == 3
     ours, theirs = RECIPE.students(tmp_path), RECIPE.students(finished)
     assert list(ours) == list(theirs) == [None, 2, 1]
@@ -127,7 +127,7 @@ def test_another_teacher_does_not_go_on_with_a_run(tmp_path):
         raise Stop
 
     with pytest.raises(Stop):
-        RECIPE.run(tmp_path, ENGINE, on_step=stop)
+        RECIPE.run(tmp_path, ENGINE, on_step=stop, reporting=None)
 
     def other() -> Model:
         model = teacher()
@@ -136,9 +136,9 @@ def test_another_teacher_does_not_go_on_with_a_run(tmp_path):
         return model
 
     with pytest.raises(ValueError, match="parent"):
-        replace(RECIPE, teacher=other).run(tmp_path, ENGINE)
+        replace(RECIPE, teacher=other).run(tmp_path, ENGINE, reporting=None)
     with pytest.raises(ValueError, match=r"budget\.steps"):
-        with_overrides(RECIPE, {"guided.budget.steps": "5"}).run(tmp_path, ENGINE)
+        with_overrides(RECIPE, {"guided.budget.steps": "5"}).run(tmp_path, ENGINE, reporting=None)
 
 
 def test_a_student_is_sampled_as_it_was_distilled(finished):
@@ -183,7 +183,7 @@ def test_the_student_of_stage_1_takes_any_steps(finished):
 
 def test_starts_for_the_stochastic_sampler(tmp_path):
     recipe = replace(RECIPE, start=4, end=2, stochastic=True)
-    recipe.run(tmp_path, ENGINE)
+    recipe.run(tmp_path, ENGINE, reporting=None)
     d = recipe.model(tmp_path).denoiser
     assert isinstance(d, WConditioned) and (d.steps, d.starts) == (2, 4)
     noise, c = Noise([3, 4]), d.told(Condition({"label": torch.tensor([1, 2])}), [1.0, 4.0])
@@ -195,7 +195,7 @@ def test_starts_for_the_stochastic_sampler(tmp_path):
 
 def test_an_encoder_is_distilled_by_the_same_recipe(tmp_path):
     recipe = replace(RECIPE, start=4, end=2, direction="encode", guidance=1.0)
-    recipe.run(tmp_path, ENGINE)
+    recipe.run(tmp_path, ENGINE, reporting=None)
     d = recipe.model(tmp_path).denoiser
     assert isinstance(d, WConditioned) and d.encoder and d.steps == 2
     x, c = Noise([3, 4])("x", 0, (3, 8, 8)), d.told(Condition({"label": torch.tensor([1, 2])}), 1.0)
@@ -212,7 +212,7 @@ def test_a_teacher_of_noise_is_refused_before_any_training(tmp_path):
         return Model(EpsDenoiser(model.denoiser.net, Discrete.linear()), Identity(3), ClassConditioner(6), size=(8, 8))
 
     with pytest.raises(ValueError, match="predicts eps"):
-        replace(RECIPE, teacher=noisy).run(tmp_path / "out", ENGINE)
+        replace(RECIPE, teacher=noisy).run(tmp_path / "out", ENGINE, reporting=None)
     assert not (tmp_path / "out").exists()
 
 
@@ -248,7 +248,7 @@ def test_the_recipe_of_the_shipped_model_can_be_set():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not _has_emoji(), reason="the packed emoji and the shipped model are not here")
-def test_the_shipped_model_goes_through_the_recipe_and_the_command(tmp_path):
+def test_the_shipped_model_goes_through_the_recipe_and_the_command(tmp_path, unchecked):
     from mezzotint.cli.main import run
 
     short = {"guided.budget.steps": "2", "guided.budget.batch": "2", "guided.optimiser.warmup": "0"}

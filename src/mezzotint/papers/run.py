@@ -14,6 +14,7 @@ from mezzotint.papers.ledger import LedgerEntry
 # demonstrate(*, quick, seed, device, out, say) -> list[LedgerEntry].
 _DEMONSTRATIONS = {
     "2112.10752": "mezzotint.papers.p2112_10752",
+    "2210.03142": "mezzotint.papers.p2210_03142",
     "2211.01095": "mezzotint.papers.p2211_01095",
     "2310.13268": "mezzotint.papers.p2310_13268",
     "2502.01441": "mezzotint.papers.p2502_01441",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,9 +204,7 @@ class DistillationRecipe:
             report = stage.run(_run(out, n), engine, on_step=on_step, **options)
             if not report.finished:
                 return report
-            if engine.rank == 0:
-                self._save(n, stage, out, model)
-            engine.agree(False)  # the others wait for it
+            engine.lead(partial(self._save, n, stage, out, model))
             before, first = load(_place(out, n)).requires_grad_(False), first + stage.budget.steps
         return report
 
