@@ -151,7 +151,8 @@ def fit(
         raise ValueError(f"steps must be at least 1, got {steps}")
     engine = Single() if engine is None else engine
     schedule = Constant() if schedule is None else schedule
-    with engine.together(), _held(engine, out, {"seed": seed, **(identity or {})}), Interrupt() as interrupt:
+    # the interrupt outside: when a process is lost, torchrun asks the others to end, and they have yet to say why
+    with Interrupt() as interrupt, engine.together(), _held(engine, out, {"seed": seed, **(identity or {})}):
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
         learn = engine.learner(parts, nonfinite)
