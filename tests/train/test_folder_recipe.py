@@ -73,6 +73,16 @@ def test_buckets_by_two_leaves(images: str) -> None:
     assert len(shapes) == 2 and (16, 16) in shapes
 
 
+def test_buckets_and_a_cache_together(images: str, tmp_path: Path) -> None:
+    net, data = _autoencoder(), FolderData(images, 16, "labels", ratio=2.5, step=4, cache=str(tmp_path / "c"))
+    first, again = data(net, 3, 0), data(net, 3, 0)
+    fresh = FolderData(images, 16, "labels", ratio=2.5, step=4)(net, 3, 0)
+    for step in range(4):
+        assert torch.equal(first(step).x, again(step).x) and torch.equal(first(step).c["label"], fresh(step).c["label"])
+        assert torch.allclose(first(step).x, fresh(step).x, atol=1e-5)
+    assert (tmp_path / "c" / ".sizes.json").is_file()
+
+
 def test_images_alone_for_an_autoencoder(images: str) -> None:
     batches = FolderImages(images, 8)(4, 0)
     assert batches(1).c is None and torch.equal(batches(1).x, FolderData(images, 8)(Identity(3), 4, 0)(1).x)
@@ -132,7 +142,7 @@ def test_the_pages_example_by_the_command(tmp_path: Path, capsys, monkeypatch) -
     monkeypatch.syspath_prepend(str(tmp_path))
     exec(compile(make, "data.md", "exec"), {})
     (tmp_path / "mine_of_the_page.py").write_text(recipe)
-    settings = ["budget.steps=2", "budget.batch=4", "net.channels=16", "data.workers=1"]
+    settings = ["budget.steps=2", "budget.batch=4", "net.channels=16", "data.size=16", "data.workers=1"]
     assert main(["mine_of_the_page:shapes", "--out", "run", "--device", "cpu", *settings]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert told[-1]["ended"] == "finished" and told[-1]["step"] == 2

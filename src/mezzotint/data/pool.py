@@ -21,7 +21,7 @@ __all__ = ["Pool", "Start", "WorkerDied"]
 Start = Literal["fork", "spawn", "forkserver"]
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(ChildProcessError):
     """A worker process of a loader was killed or crashed."""
 
 

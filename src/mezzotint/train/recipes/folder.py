@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -131,7 +132,11 @@ class FolderData:
         if self.ratio == 1:
             return None
         frames = buckets(self.size * self.size, self.step, self.ratio)
-        return assign(image_sizes(source)[0], frames), frames
+        keep = None
+        if self.cache is not None:  # a million headers take minutes: once is enough where there is a place to remember
+            Path(self.cache).mkdir(parents=True, exist_ok=True)
+            keep = Path(self.cache) / ".sizes.json"
+        return assign(image_sizes(source, keep)[0], frames), frames
 
     def _conditions(self, source: ImageSource) -> Callable[[Samples | Latents], Condition | None]:
         if self.condition == "none":
