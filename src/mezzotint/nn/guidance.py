@@ -21,14 +21,15 @@ from .inputs import Reads
 
 __all__ = ["GuidanceBranch", "GuidedNetwork", "guided_student", "halved_student"]
 
-_SLOWEST, _FASTEST = 0.25, 16.0  # periods over the range
+_SLOWEST, _FASTEST = 0.25, 2.0  # periods over the range
 
 
 class GuidanceBranch(nn.Module):
     """e_w = W2 silu(W1 f + b1) + b2,   f = [cos(2 pi B_j u), sin(2 pi B_j u)],   u = (w - low) / (high - low).
 
-    B_j are fixed, log-spaced from 0.25 to 16: nearby weights give nearby networks. W2 and b2 start at zero, so that a
-    student starts as its teacher.
+    B_j are fixed, log-spaced from 0.25 to 2: nearby weights give nearby networks (with frequencies up to 16 a student
+    of [1, 5] swings between weights 0.5 apart, and learns more slowly). W2 and b2 start at zero, so that a student
+    starts as its teacher.
 
     Args:
         width: of the result.
@@ -75,7 +76,7 @@ class _GuidedEmbedding(nn.Module):
     def forward(
         self, time: Float[Tensor, " b"], label: Int[Tensor, " b"] | None, pooled: Float[Tensor, "b features"]
     ) -> Float[Tensor, "b width"]:
-        rest = pooled[:, :-1] if pooled.shape[1] > 1 else None
+        rest = pooled[:, :-1].contiguous() if pooled.shape[1] > 1 else None  # so that not a bit differs
         return self.plain(time, label, rest) + self.branch(pooled[:, -1])
 
 
