@@ -95,7 +95,6 @@ class MultiResDenoiser(Denoiser):
         return self.denoiser(x_t, t, c.without(*_LOW).updated(told))
 
     def _facts(self) -> Tensor:
-        assert self.pyramid.scales is not None
         return torch.tensor([_UPS.index(self.pyramid.up), *self.pyramid.levels, *self.pyramid.scales])
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:

@@ -78,7 +78,7 @@ class ResolutionPyramid:
 
     Args:
         levels: sides in places (the first of several), rising, each a multiple of the one before.
-        scales: a_l, one a level; None for ones. `measured` finds them.
+        scales: a_l, one a level; () for ones. `measured` finds them.
         up: how a level is enlarged to the next; bilinear stands for linear in one and trilinear in three dimensions.
         dims: of the places, 1 to 3.
 
@@ -92,14 +92,14 @@ class ResolutionPyramid:
     [2.0]
     """
 
-    levels: tuple[int, ...]
-    scales: tuple[float, ...] | None = None
+    levels: Sequence[int]
+    scales: Sequence[float] = ()
     up: Up = "bilinear"
     dims: int = 2
 
     def __post_init__(self) -> None:
         levels = tuple(self.levels)
-        scales = (1.0,) * len(levels) if self.scales is None else tuple(float(a) for a in self.scales)
+        scales = tuple(float(a) for a in self.scales) or (1.0,) * len(levels)
         object.__setattr__(self, "levels", levels)
         object.__setattr__(self, "scales", scales)
         if not levels or levels[0] < 1 or any(a >= b for a, b in zip(levels, levels[1:])):
@@ -135,7 +135,7 @@ class ResolutionPyramid:
         Raises:
             ValueError: for no data, data without any spread, or of another resolution.
         """
-        plain = cls(tuple(levels), None, up, dims)
+        plain = cls(levels, (), up, dims)
         sums, count = torch.zeros(len(plain.levels), 3, dtype=torch.float64), 0
         for x in batches:
             count += len(x)
@@ -148,12 +148,11 @@ class ResolutionPyramid:
                 f"scales were measured on {count} samples with variances {variance.tolist()} for "
                 f"sigma_data={sigma_data}; expected data with some spread, and sigma_data > 0"
             )
-        return cls(plain.levels, tuple((variance.sqrt() / sigma_data).tolist()), up, dims)
+        return cls(plain.levels, (variance.sqrt() / sigma_data).tolist(), up, dims)
 
     @property
     def config(self) -> dict[str, Any]:
         """Constructor keywords, as JSON has them."""
-        assert self.scales is not None
         return {"levels": list(self.levels), "scales": list(self.scales), "up": self.up, "dims": self.dims}
 
     def __len__(self) -> int:
@@ -187,13 +186,11 @@ class ResolutionPyramid:
         _check_places(x, self.dims)
         if x.shape[2] != self.levels[-1]:
             raise ValueError(f"data have resolution {_sides(x)}; this pyramid begins at {self.levels[-1]}")
-        assert self.scales is not None
         y = AveragePool(self.factor(level), self.dims)(x)
         return y if self.scales[level] == 1 else y / self.scales[level]
 
     def data(self, x: Float[Tensor, "b c *s"], level: int) -> Float[Tensor, "b c *s"]:
         """a_l x_l: what a level holds, as data."""
-        assert self.scales is not None
         return x if self.scales[level] == 1 else x * self.scales[level]
 
     def lift(self, low: Float[Tensor, "b c *r"], level: int) -> Float[Tensor, "b c *s"]:
@@ -209,7 +206,6 @@ class ResolutionPyramid:
                 f"the condition of level {level} has shape {tuple(low.shape)}; expected (b, c, ...) of resolution "
                 f"{self.levels[level - 1]}, in the units of that level"
             )
-        assert self.scales is not None
         step = self.levels[level] // self.levels[level - 1]
         ratio = self.scales[level - 1] / self.scales[level]
         if self.up == "nearest":

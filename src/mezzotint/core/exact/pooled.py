@@ -47,7 +47,6 @@ class PooledGaussian(Denoiser):
         maps = [pyramid.down(whole, level).reshape(n, -1).T for level in range(len(pyramid))]
         self.covs = [a @ cov.double() @ a.T for a in maps]
         self._down = [torch.zeros(0, len(self.covs[0]), dtype=torch.float64)]
-        assert pyramid.scales is not None
         for level in range(1, len(pyramid)):
             places = tuple(side // pyramid.factor(level) for side in shape[1:])
             here = torch.eye(len(self.covs[level]), dtype=torch.float64).reshape(-1, shape[0], *places)
