@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,16 +31,26 @@ def save_state(
         dtype: floating tensors are converted to it; None keeps each tensor's own.
         metadata: strings for the file's header.
 
+    Raises:
+        OSError: naming the file, where the disk is full or it cannot be written; an earlier file of that name stays.
+
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "w.safetensors"
     >>> save_state({"w": torch.ones(2)}, path)
     >>> read_state(path)["w"].tolist()
     [1.0, 1.0]
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with atomic_file(path) as temporary:
-        save_file(_separate(state, dtype), temporary, metadata=dict(metadata) if metadata else None)
+        try:
+            save_file(_separate(state, dtype), temporary, metadata=dict(metadata) if metadata else None)
+        except SafetensorError as error:  # what the system said is in its text alone
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -3,14 +3,18 @@
 from mezzotint.train.adversarial import AdversarialTask
 from mezzotint.train.autoencoding import AutoencodingTask
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
+from mezzotint.train.ddp import DDP
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.distil import Annealed, DistillationRecipe, Guiding, Halving, LinearDecay
 from mezzotint.train.ema import EMA
 from mezzotint.train.engine import Engine, Single
+from mezzotint.train.group import Group, PeerFailed
+from mezzotint.train.launch import launched
 from mezzotint.train.log import read_log
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.meter import NonFiniteError
 from mezzotint.train.overrides import with_overrides
+from mezzotint.train.power_ema import Power, PowerEMA, reconstruct
 from mezzotint.train.pretrain import PretrainingRecipe, PretrainingTask
 from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget, Recipe
 from mezzotint.train.schedule import Constant, CosineDecay
@@ -18,6 +22,7 @@ from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
 
 __all__ = [
+    "DDP",
     "EMA",
     "AdamW",
     "AdversarialTask",
@@ -29,7 +34,11 @@ __all__ = [
     "CosineDecay",
     "DenoisingTask",
     "Engine",
+    "Group",
     "NonFiniteError",
+    "PeerFailed",
+    "Power",
+    "PowerEMA",
     "PretrainingRecipe",
     "PretrainingTask",
     "Progress",
@@ -38,9 +47,11 @@ __all__ = [
     "Single",
     "Task",
     "fit",
+    "launched",
     "load_newest",
     "newest_checkpoint",
     "read_log",
+    "reconstruct",
     "verify",
     "with_overrides",
     "Annealed",

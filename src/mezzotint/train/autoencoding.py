@@ -11,8 +11,8 @@ from torch import nn
 from mezzotint.core.noise import Noise
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.objective.batch import Batch, Loss
-from mezzotint.train.ema import EMA
 from mezzotint.train.learner import Learner
+from mezzotint.train.power_ema import Averaging, averages
 from mezzotint.train.task import Metrics, check_clip, frozen_parts, trainable
 
 _PLAIN = Learner()
@@ -31,7 +31,7 @@ class AutoencodingTask:
         lr: base learning rate.
         betas: of Adam; (0.5, 0.9) in 2112.10752, where a discriminator plays along.
         clip: largest gradient norm; None for no clipping (the norm is still reported).
-        ema: largest decay of the average; None for none, as in 2112.10752.
+        ema: largest decay of the average, or several of them, or `Power` lengths; None for none, as in 2112.10752.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class AutoencodingTask:
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
         clip: float | None = 1.0,
-        ema: float | None = None,
+        ema: Averaging = None,
     ) -> None:
         check_clip(clip)
         self.objective = objective
@@ -51,7 +51,7 @@ class AutoencodingTask:
         self.frozen = frozen_parts(objective)
         adam = torch.optim.Adam(trainable(autoencoder, "autoencoder"), lr=lr, betas=betas, foreach=True)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"autoencoder": adam}
-        self.ema = {} if ema is None else {"autoencoder": EMA(autoencoder, ema)}
+        self.ema = averages(autoencoder, "autoencoder", ema)
 
     @property
     def autoencoder(self) -> Autoencoder:

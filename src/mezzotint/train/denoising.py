@@ -8,8 +8,8 @@ from torch import nn
 from mezzotint.core.denoiser import Denoiser
 from mezzotint.core.noise import Noise
 from mezzotint.objective.batch import Batch, Loss, Objective, Scheduled
-from mezzotint.train.ema import EMA
 from mezzotint.train.learner import Learner
+from mezzotint.train.power_ema import Averaging, averages
 from mezzotint.train.task import Metrics, check_clip, frozen_parts, trainable
 
 _PLAIN = Learner()
@@ -24,7 +24,7 @@ class DenoisingTask:
         lr: base learning rate.
         betas, weight_decay: of AdamW.
         clip: largest gradient norm over all parameters; None for no clipping (the norm is still reported).
-        ema: largest decay of the average; None for none.
+        ema: largest decay of the average, or several of them, or `Power` lengths; None for none.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class DenoisingTask:
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.01,
         clip: float | None = 1.0,
-        ema: float | None = 0.9999,
+        ema: Averaging = 0.9999,
     ) -> None:
         check_clip(clip)
         self.objective = objective
@@ -47,7 +47,7 @@ class DenoisingTask:
             trainable(denoiser, "denoiser"), lr=lr, betas=betas, weight_decay=weight_decay, foreach=True
         )
         self.optimisers: dict[str, torch.optim.Optimizer] = {"denoiser": adamw}
-        self.ema = {} if ema is None else {"denoiser": EMA(denoiser, ema)}
+        self.ema = averages(denoiser, "denoiser", ema)
 
     @property
     def denoiser(self) -> Denoiser:

@@ -32,7 +32,7 @@ class EMA:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"EMA decay must be in [0, 1), got {decay}")
         self.module = module
-        self.decay = decay
+        self.decay = self.length = decay
         self.updates = 0
         self._live = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.averages: dict[str, Tensor] = {name: _wide(p) for name, p in self._live.items()}

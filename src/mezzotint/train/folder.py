@@ -10,7 +10,7 @@ from typing import Any
 
 from mezzotint.io.atomic import write_text
 
-RUN, LOG, CHECKPOINTS = "run.json", "log.jsonl", "checkpoints"
+RUN, LOG, CHECKPOINTS, AVERAGES = "run.json", "log.jsonl", "checkpoints", "averages"
 
 
 @contextmanager

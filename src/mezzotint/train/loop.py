@@ -14,10 +14,11 @@ import torch
 from mezzotint.core.noise import Noise, fold
 from mezzotint.train.checkpoint import newest_checkpoint, step_of, tidy
 from mezzotint.train.engine import Engine, Single
-from mezzotint.train.folder import CHECKPOINTS, LOG, run_folder
+from mezzotint.train.folder import AVERAGES, CHECKPOINTS, LOG, run_folder
 from mezzotint.train.interrupt import Interrupt
 from mezzotint.train.log import JSONLog
 from mezzotint.train.meter import Meter
+from mezzotint.train.power_ema import keep_snapshots
 from mezzotint.train.schedule import Constant, RateSchedule
 from mezzotint.train.share import own_rows
 from mezzotint.train.task import Metrics, Task
@@ -241,6 +242,8 @@ class _Run:
         if self.step % self.pace.log == 0 or self.step == self.steps:
             row = self.look(factor)
         if self.step % self.pace.save == 0:
+            # before the checkpoint: a run that goes on from it has them all
+            keep_snapshots(self.task.ema, self.out / AVERAGES, self.engine.lead)
             self.save()
         if self.watch is not None and self.watch.due(self.step):
             with self.aside():

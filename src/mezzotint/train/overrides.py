@@ -112,7 +112,7 @@ def _parse(kind: Any, text: str) -> Any:
     if origin in (Union, types.UnionType):
         if type(None) in inner and text.lower() in ("none", "null"):
             return None
-        for choice in (k for k in inner if k is not type(None)):
+        for choice in _written(inner):
             try:
                 return _parse(choice, text)
             except ValueError:
@@ -150,14 +150,19 @@ def _integer(text: str) -> int:
 
 def _parsable(kind: Any) -> bool:
     if get_origin(kind) in (Union, types.UnionType, tuple):
-        return all(_parsable(k) for k in get_args(kind) if k not in (type(None), Ellipsis))
+        return all(_parsable(k) for k in _written(get_args(kind)))
     return get_origin(kind) is Literal or kind in (bool, int, float, str, Path)
+
+
+def _written(kinds: tuple[Any, ...]) -> list[Any]:
+    """Those of several types that text can give: neither none nor a part with settings of its own."""
+    return [k for k in kinds if k not in (type(None), Ellipsis) and not dataclasses.is_dataclass(k)]
 
 
 def _told(kind: Any) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join("none" if k is type(None) else _told(k) for k in inner)
+        return " or ".join([_told(k) for k in _written(inner)] + ["none"] * (type(None) in inner))
     if origin is Literal:
         return "one of " + ", ".join(str(k) for k in inner)
     if origin is tuple and inner[-1] is Ellipsis:

@@ -48,6 +48,7 @@ from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.overrides import describe
+from mezzotint.train.power_ema import Averaging, chosen
 from mezzotint.train.report.reporting import STANDARD, Reporting, RunWatch
 from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Reconstructions, Samples
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
@@ -209,18 +210,21 @@ class Runnable(ABC):
         """Whether the folder holds a run to go on with."""
         return (Path(out) / RUN).is_file()
 
-    def trained(self, out: str | Path, *, averaged: bool = True) -> Task:
+    def trained(self, out: str | Path, *, averaged: bool | float = True) -> Task:
         """Build the task and fill it from a run folder's newest checkpoint, on the CPU.
 
         Args:
             out: folder of a run of this recipe.
-            averaged: put the averages in place of the weights, where there are any.
+            averaged: put the averages in place of the weights, where there are any; where there are several, the first
+                ones, or those of this decay or length.
+
+        Raises:
+            ValueError: where there is no average of that decay or length.
         """
         task, _ = self.start()
         load_newest(task, out)
-        if averaged:
-            for ema in task.ema.values():
-                ema.copy_to_module()
+        for ema in chosen(task.ema, averaged):
+            ema.copy_to_module()
         task.modules.eval()
         return task
 
@@ -235,7 +239,8 @@ class Recipe(Runnable):
         net: (LatentSpec) -> the network.
         denoiser: (network) -> Denoiser, with its schedule and its conditioner.
         objective: (denoiser, batch, noise) -> Loss.
-        ema: largest decay of the average; None for none.
+        ema: largest decay of the average, or several of them, or `Power` lengths; the first is the one used, None for
+            none.
     """
 
     data: Data
@@ -243,7 +248,7 @@ class Recipe(Runnable):
     net: Callable[[LatentSpec], nn.Module]
     denoiser: Callable[[nn.Module], Denoiser]
     objective: Objective
-    ema: float | None = 0.999
+    ema: Averaging = 0.999
 
     def on(self, engine: Engine) -> Recipe:
         """Return the recipe as a process of this engine builds it."""
@@ -277,13 +282,14 @@ class AutoencoderRecipe(Runnable):
         data: (batch size, seed) -> (step -> Batch of images in [-1, 1]), a pure function of step.
         autoencoder: () -> the fresh autoencoder.
         objective: (autoencoder, batch, noise) -> Loss.
-        ema: largest decay of the average; None for none.
+        ema: largest decay of the average, or several of them, or `Power` lengths; the first is the one used, None for
+            none.
     """
 
     data: Callable[[int, int], Batches]
     autoencoder: Callable[[], Autoencoder]
     objective: AutoencodingObjective
-    ema: float | None = None
+    ema: Averaging = None
 
     def build(self) -> tuple[AutoencodingTask, Batches]:
         """Build the autoencoder's task and the batches of images."""

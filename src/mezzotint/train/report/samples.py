@@ -33,7 +33,7 @@ def at_rest(task: Task) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(torch.no_grad())
-        for ema in {id(ema.module): ema for ema in task.ema.values()}.values():  # one average a module: the last
+        for ema in {id(ema.module): ema for ema in reversed(task.ema.values())}.values():  # a module's first average
             stack.enter_context(ema.applied())
         task.modules.eval()
         try:
