@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mezzotint.bench.peers import METRIC_PEERS, PEERS, find_peer
+from mezzotint.bench.peers import METRIC_PEERS, PEERS, TRAIN_PEERS, find_peer
 
 
 def main() -> None:
-    for name in (*PEERS, *METRIC_PEERS):
+    for name in (*PEERS, *METRIC_PEERS, *TRAIN_PEERS):
         peer = find_peer(name)
-        print(f"{name:<16} {peer.version or '-':<14} {peer.reason or 'ok'}")
+        print(f"{name:<28} {peer.version or '-':<14} {peer.reason or 'ok'}")
 
 
 if __name__ == "__main__":

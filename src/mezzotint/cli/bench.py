@@ -9,6 +9,7 @@ from importlib import import_module
 BENCHES: dict[str, tuple[str, str]] = {
     "import": ("mezzotint.cli.bench_import", "what starting costs, beside its budgets"),
     "sampler": ("mezzotint.cli.bench_sampler", "microseconds a step beside the network, ours and the peers'"),
+    "train": ("mezzotint.cli.bench_train", "images a second in training, ours and the peers' loops"),
     "accuracy": ("mezzotint.cli.bench_accuracy", "error against network evaluations, for our solvers and the peers'"),
 }
 
