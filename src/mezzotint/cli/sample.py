@@ -11,9 +11,10 @@ from pathlib import Path
 
 from mezzotint.cli.options import Parser, count, find_device, print_json, whole
 from mezzotint.cli.record import Record, read_record
+from mezzotint.cli.sample_many import sample_many, wanted
 
 _MISSING = "a prompt is missing: mezzotint sample 'a red heart' (or --prompts FILE, --from FILE.json)"
-_CHOICES = ("prompts", "model", "sampler", "grid", "steps", "guidance", "count", "size", "seed", "batch")
+_CHOICES = ("prompts", "model", "sampler", "grid", "steps", "guidance", "count", "size", "seed", "batch", "format")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,6 +50,9 @@ def _parser() -> Parser:
     parser.add_argument("--size", type=_size, help="pixels: 64 or 64x96, height first (default: the model's)")
     parser.add_argument("--seed", type=whole, help="seed of the first image; image i has seed + i (default: 0)")
     parser.add_argument("--batch", type=count, help="images computed at once (default: 64)")
+    parser.add_argument(
+        "--format", choices=("png", "parquet"), help="many images: a file each, or in parts; goes on where it stopped"
+    )
     parser.add_argument("--out", type=Path, help="folder, or a name ending in .png (default: samples)")
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE.json", help="regenerate what it records")
     parser.device_option()
@@ -69,7 +73,10 @@ def _lines(file: Path) -> list[str]:
 
 def _sample(told: argparse.Namespace, prompts: list[str] | list[None]) -> int:
     first = told.seed or 0
-    n = len(prompts) * (told.count or (4 if len(prompts) == 1 else 1))
+    each = told.count or (4 if len(prompts) == 1 else 1)
+    n = len(prompts) * each
+    if wanted(told, n):
+        return sample_many(told, prompts, each)
     out = told.out or Path("samples")
     if out.suffix.lower() == ".png":
         folder, stem = out.parent, out.stem
@@ -146,7 +153,7 @@ def _draw(model, record: Record):
     from mezzotint.cli.picture import digest, pixels
 
     images = model.sample(
-        _understood(record.prompt, model),
+        understood(record.prompt, model),
         count=len(record.seeds) // record.prompts,
         steps=record.steps,
         sampler=record.sampler,
@@ -160,7 +167,7 @@ def _draw(model, record: Record):
     return pictures, replace(record, images={name: digest(p) for name, p in zip(record.images, pictures, strict=True)})
 
 
-def _understood(prompt: str | tuple[str, ...] | None, model):
+def understood(prompt: str | tuple[str, ...] | None, model):
     """The prompt as the model reads it: class models take numbers."""
     from mezzotint.nn.conditioner import ClassConditioner
 
