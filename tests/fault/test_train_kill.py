@@ -93,18 +93,19 @@ def _weights(out: Path, steps: int) -> dict[str, bytes]:
     return files
 
 
-def test_ten_kills_at_random_moments_leave_the_same_bits(tmp_path):
-    steps, save_every, moments = 60, 3, random.Random(0)
+@pytest.mark.parametrize("number", [10, pytest.param(50, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_leave_the_same_bits(number, tmp_path):
+    steps, save_every, moments = 60, 3, random.Random(number)
     start = time.monotonic()
     assert _wait(_fork(lambda: _train(tmp_path / "whole", steps, save_every))) == 0
     length = time.monotonic() - start
     expected = _weights(tmp_path / "whole", steps)
 
     kills, attempt = 0, 0
-    while kills < 10:
+    while kills < number:
         out = tmp_path / f"killed-{attempt}"
         attempt += 1
-        while kills < 10:
+        while kills < number:
             child = _fork(lambda out=out: _train(out, steps, save_every))
             time.sleep(moments.uniform(0.0, 0.15) * length)
             os.kill(child, signal.SIGKILL)

@@ -172,6 +172,8 @@ class _Reader(StorageReader):
                 self.where[MetadataIndex(name, part["offsets"])] = part["file"], part["key"]
             if sum(math.prod(c.sizes) for c in chunks) != math.prod(told["shape"]):
                 raise CheckpointError(f"{self.folder / INDEX}: the parts of {name} do not make up its shape")
+            if told["dtype"] not in _DTYPES.values():
+                raise CheckpointError(f"{self.folder / INDEX}: {name} has an unknown dtype, {told['dtype']!r}")
             properties = TensorProperties(dtype=getattr(torch, told["dtype"]))
             tensors[name] = TensorStorageMetadata(properties, torch.Size(told["shape"]), chunks)
         return Metadata(tensors)
