@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,9 +24,22 @@ __all__ = ["DistilledDDIM", "DistilledStochastic", "encode", "told"]
 _SAME = 1e-9  # of times
 
 
+@runtime_checkable
+class AsksStudent(Protocol):
+    """A sampler that asks a student whether it has learned its steps."""
+
+    def per_step(self) -> int:
+        """Steps of this sampler for each of the student's."""
+        ...
+
+    def check(self, d: Denoiser, times: Tensor, c: Condition | None = None) -> None:
+        """Refuse steps that a student has not learned, and weights outside its range."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Distilled(Multistep):
-    """A sampler that asks the student whether it has learned these steps."""
+    """See `AsksStudent`."""
 
     def trajectory(
         self,
@@ -152,7 +166,7 @@ def told(d: Denoiser, c: Condition, w: float, sampler: Sampler, grid: Tensor | N
     student = student_in(d)
     assert student is not None
     c = student.told(c, w)
-    if isinstance(sampler, _Distilled):
+    if isinstance(sampler, AsksStudent):
         sampler.check(d, resolve_grid(grid, d.schedule, steps))
     elif student.steps is not None:
         raise ValueError(

@@ -105,14 +105,9 @@ class _Stage(Runnable):
     def build(self) -> tuple[DenoisingTask, Batches]:
         o = self.optimiser
         task = DenoisingTask(
-            self.student(),
-            self.objective,
-            lr=o.lr,
-            betas=o.betas,
-            weight_decay=o.weight_decay,
-            clip=o.clip,
+            self.student(), self.objective, lr=o.lr, betas=o.betas, weight_decay=o.weight_decay, clip=o.clip,
             ema=self.ema,
-        )
+        )  # fmt: skip
         return task, self.batches
 
     def identity(self) -> dict[str, Any]:
@@ -169,10 +164,8 @@ class DistillationRecipe:
             raise ValueError(f"start={self.start}, end={self.end}; expected start = end times 2, 4, 8, ...")
         low, high = self.w_range
         if not 0 <= low < high or not low <= self.guidance <= high:
-            raise ValueError(
-                f"w_range=({low:g}, {high:g}) and guidance={self.guidance:g}; expected 0 <= low < high and a default "
-                "inside"
-            )
+            told = f"w_range=({low:g}, {high:g}) and guidance={self.guidance:g}"
+            raise ValueError(f"{told}; expected 0 <= low < high, and the default inside")
         if self.direction not in ("decode", "encode") or (self.stochastic and self.direction == "encode"):
             raise ValueError(f"direction={self.direction!r}, stochastic={self.stochastic}; expected decode, or encode")
 
@@ -197,8 +190,7 @@ class DistillationRecipe:
         model.eval().requires_grad_(False)
         check_kind(model.denoiser, self.end)
         data = _Shared(self.data, model, self.seed)
-        before: Model = model
-        first = 0
+        before, first = model, 0
         for n in (None, *self.numbers):
             stage = self._stage(n, before, data, first)
             report = stage.run(_run(out, n), engine, on_step=on_step, **options)
