@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -96,3 +98,19 @@ def test_half_precision_keeps_the_pyramid():
     d = MultiResDenoiser(EDMDenoiser(nn.Conv2d(1, 1, 1), VE()), ResolutionPyramid((2, 4), scales=(0.777, 1.333)))
     d.load_state_dict({name: value.to(torch.bfloat16) for name, value in d.state_dict().items()})
     assert MultiResDenoiser(d.denoiser, d.config["pyramid"]).pyramid == d.pyramid
+
+
+def test_a_folder_describes_it_and_builds_it_again(monkeypatch):
+    from mezzotint.io.parts import PARTS, build, describe
+    from mezzotint.nn import MultiResNetwork, UNet
+
+    monkeypatch.setitem(PARTS["denoiser"], "MultiResDenoiser", "mezzotint.core")
+    monkeypatch.setitem(PARTS["network"], "MultiResNetwork", "mezzotint.nn")
+    net = MultiResNetwork(UNet(1, channels=8, blocks=1), (2, 4))
+    d = MultiResDenoiser(EDMDenoiser(net, VE(), 0.4), PYRAMID)
+    network = build("network", json.loads(json.dumps(describe("network", net))))
+    network.load_state_dict(net.state_dict())
+    again = build("denoiser", json.loads(json.dumps(describe("denoiser", d))), network, VE())
+    assert again.pyramid == d.pyramid and again.gain == 2.5
+    x, t = torch.ones(1, 1, 4, 4), torch.full((1,), 0.5)
+    assert torch.equal(again(x, t).x0, d(x, t).x0)

@@ -19,6 +19,7 @@ _DEMONSTRATIONS = {
     "2310.13268": "mezzotint.papers.p2310_13268",
     "2502.01441": "mezzotint.papers.p2502_01441",
     "2506.13058": "mezzotint.papers.p2506_13058",
+    "2509.15342": "mezzotint.papers.p2509_15342",
     "2510.12586": "mezzotint.papers.p2510_12586",
 }
 
