@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mezzotint.core import EncodedDenoiser, NetworkDenoiser
 from mezzotint.latent import Autoencoder
@@ -12,7 +13,7 @@ from mezzotint.model import Model
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.loop import Progress, Report
-from mezzotint.train.recipe import AutoencoderRecipe, Recipe, Runnable
+from mezzotint.train.recipe import AutoencoderRecipe, Recipe
 from mezzotint.train.report.reporting import STANDARD, Reporting
 
 __all__ = ["LatentRecipe", "assemble", "trained_model"]
@@ -106,9 +107,9 @@ def assemble(recipe: Recipe, out: str | Path, size: int, name: str) -> Model:
     return Model(denoiser, autoencoder, conditioner, size=(size, size), name=name)  # type: ignore[arg-type]
 
 
-def trained_model(recipe: Runnable | LatentRecipe, out: str | Path) -> Model | None:
-    """What a finished run can be used as: a Model, or None for one that trained an autoencoder alone."""
-    if isinstance(recipe, LatentRecipe):
+def trained_model(recipe: Any, out: str | Path) -> Model | None:
+    """What a finished run can be used as: a Model, or None for one that trained an autoencoder or an encoder alone."""
+    if hasattr(recipe, "model"):  # a recipe of several stages knows
         return recipe.model(out)
     size = getattr(getattr(recipe, "data", None), "size", None)
     if not isinstance(recipe, Recipe) or size is None:
