@@ -63,16 +63,23 @@ class PooledGaussian(Denoiser):
     def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
         """See Denoiser.forward; c may hold what `with_low` puts there."""
         level, x, wide = self.pyramid.level_of(x_t), x_t.double().flatten(1), t.double()
-        v, mean = self.covs[level].expand(len(x), -1, -1), torch.zeros_like(x)
+        mean, v = torch.zeros_like(x), self.covs[level][None]
         if c is not None and "low" in c:
-            g, rest = self.conditional(level, c["low_aug"])
-            given = c["low_given"].double()[:, None]
+            s, given = _once(c["low_aug"].double()), c["low_given"].double()[:, None]
+            g, rest = self.conditional(level, s)
             mean = given * (g @ c["low"].double().flatten(1)[..., None])[..., 0]
-            v = torch.where(given[..., None] > 0, rest, v)
-        alpha, sigma = self.schedule.alpha(wide)[:, None], self.schedule.sigma(wide)[:, None]
+            v = torch.where(_once(given)[..., None] > 0, rest, v)
+        row = _once(wide)  # as in a sampler: one gain serves the batch
+        alpha, sigma = self.schedule.alpha(row)[:, None, None], self.schedule.sigma(row)[:, None, None]
         noisy = torch.where(sigma > 0, sigma, 1.0)
-        inner = alpha[..., None] ** 2 * v + torch.diag_embed((noisy**2).expand_as(x))
-        apart = torch.linalg.solve(inner, (x - alpha * mean)[..., None])
-        x0 = mean + alpha * (v @ apart)[..., 0]
+        inner = alpha**2 * v + noisy**2 * torch.eye(x.shape[1], dtype=torch.float64)
+        gain = alpha * torch.linalg.solve(inner, v.expand_as(inner)).transpose(1, 2)
+        alpha, sigma = alpha[..., 0], sigma[..., 0]
+        x0 = mean + (gain @ (x - alpha * mean)[..., None])[..., 0]
         x0 = torch.where(sigma > 0, x0, x / torch.where(sigma > 0, 1.0, alpha))
         return Prediction("x0", x0.to(x_t.dtype).reshape(x_t.shape), x_t, t, self.schedule)
+
+
+def _once(rows: Tensor) -> Tensor:
+    """One row where all are equal."""
+    return rows[:1] if bool((rows == rows[0]).all()) else rows
