@@ -37,12 +37,14 @@ PARTS: dict[str, dict[str, str]] = {
         "WConditioned": "mezzotint.core",
         "BoundaryDenoiser": "mezzotint.core",
         "DirectDenoiser": "mezzotint.core",
+        "MultiResDenoiser": "mezzotint.core",
     },
     "network": {
         "UNet": "mezzotint.nn",
         "DiT": "mezzotint.nn",
         "GuidedNetwork": "mezzotint.nn",
         "EncoderDecoderViT": "mezzotint.nn",
+        "MultiResNetwork": "mezzotint.nn",
     },
     "autoencoder": {
         "Identity": "mezzotint.latent",
