@@ -18,6 +18,7 @@ from mezzotint.train.folder import AVERAGES, CHECKPOINTS, LOG, run_folder
 from mezzotint.train.interrupt import Interrupt
 from mezzotint.train.log import JSONLog
 from mezzotint.train.meter import Meter
+from mezzotint.train.pace import Pace
 from mezzotint.train.power_ema import keep_snapshots
 from mezzotint.train.schedule import Constant, RateSchedule
 from mezzotint.train.share import own_rows
@@ -69,30 +70,6 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """When the loop looks up. None of it changes the numbers.
-
-    Args:
-        log: steps between log rows.
-        save: steps between checkpoints; there is always one at the end.
-        minutes: also save when so long has passed since the last one; None for never.
-        keep: checkpoints kept.
-    """
-
-    log: int = 50
-    save: int = 1000
-    minutes: float | None = None
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("log", "save", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"minutes between checkpoints must be positive, got {self.minutes}")
 
 
 def fit(

@@ -239,8 +239,7 @@ class Recipe(Runnable):
         net: (LatentSpec) -> the network.
         denoiser: (network) -> Denoiser, with its schedule and its conditioner.
         objective: (denoiser, batch, noise) -> Loss.
-        ema: largest decay of the average, or several of them, or `Power` lengths; the first is the one used, None for
-            none.
+        ema: largest decay of the average, or several, or `Power` lengths, of which the first is used; None for none.
     """
 
     data: Data
@@ -282,8 +281,7 @@ class AutoencoderRecipe(Runnable):
         data: (batch size, seed) -> (step -> Batch of images in [-1, 1]), a pure function of step.
         autoencoder: () -> the fresh autoencoder.
         objective: (autoencoder, batch, noise) -> Loss.
-        ema: largest decay of the average, or several of them, or `Power` lengths; the first is the one used, None for
-            none.
+        ema: largest decay of the average, or several, or `Power` lengths, of which the first is used; None for none.
     """
 
     data: Callable[[int, int], Batches]
