@@ -84,17 +84,31 @@ def test_the_task_and_the_generators_stay_as_they_are():
     assert isinstance(task.ema["denoiser"], EMA) and task.modules.training
 
 
-def test_what_needs_numbers_is_refused_in_words():
-    class Reads(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(4, 4)
+class _Reads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
 
-        def forward(self, x, time, c=None):
-            return self.layer(x) if x.sum() > 0 else x
+    def forward(self, x, time, c=None):
+        return self.layer(x) if float(x.square().sum()) >= 0 else x
 
-    with pytest.raises(ValueError, match="cannot be counted"):
-        flops_per_sample(_task(Reads()), Batch(torch.zeros(2, 4)))
+
+def test_a_step_that_looks_at_numbers_is_run_on_a_copy():
+    task = _task(_Reads())
+    weights = {k: v.clone() for k, v in task.modules.state_dict().items()}
+    assert flops_per_sample(task, Batch(torch.zeros(2, 4))) == 2 * (2 * 4 * 4)
+    assert all(p.grad is None for p in task.modules.parameters())
+    assert all(torch.equal(v, weights[k]) for k, v in task.modules.state_dict().items())
+
+
+def test_what_cannot_be_counted_is_refused_in_words(monkeypatch, pair):
+    monkeypatch.setattr("mezzotint.train.report.flops._SMALL", 0)
+    with pytest.raises(ValueError, match="cannot be counted: DataDependent"):
+        flops_per_sample(_task(_Reads()), Batch(torch.zeros(2, 4)))
+    monkeypatch.undo()
+    task, batches = pair()  # a task that goes round `learn`
+    with pytest.raises(ValueError, match="cannot be counted: KeyError"):
+        flops_per_sample(task, batches(0))
 
 
 def _noise(count):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mezzotint.core.condition import Condition
 from mezzotint.core.noise import Noise
+from mezzotint.train.engine import Single
 from mezzotint.train.learner import Learner, LossOf, Norms
 from mezzotint.train.share import rows_of, samples_in
 from mezzotint.train.task import Task
 
 __all__ = ["flops_per_sample"]
+
+_SMALL = 200_000_000  # parameters of which a second copy does no harm
 
 
 class _Count(Learner):
@@ -35,8 +35,9 @@ def flops_per_sample(task: Task, batch: Any) -> float:
 
     A multiply-add counts as two; the optimiser, norms and activations are left out, as is usual for the utilisation
     of a machine (arXiv 2204.02311, appendix B). What gradient checkpointing computes twice counts twice; a part of
-    the task that starts at a later step does not count. The step is run on a copy of the task without memory (the
-    "meta" device): nothing is calculated and the task stays as it is.
+    the task that starts at a later step does not count. The step is run on a copy of the task whose tensors have
+    shapes and no numbers, so that nothing is calculated and no memory taken; a step that looks at numbers is run on
+    a true copy, where the task is small. The task stays as it is.
 
     Args:
         task: before or after it was placed on a device. Its step must go through the `learn` that it is given.
@@ -45,60 +46,51 @@ def flops_per_sample(task: Task, batch: Any) -> float:
     Raises:
         ValueError: where the step cannot be run so; the message says why.
     """
-    count = min(2, samples_in(batch))
-    told = ""
-    for noise in (Noise(range(count)), _MetaNoise(range(count))):  # objectives differ in where they want their noise
-        try:
-            return _counted(task, rows_of(batch, range(count)), noise) / count
-        except Exception as error:  # whatever a task does that needs numbers
-            told = told or f"{type(error).__name__}: {error}"
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    batch = rows_of(batch, range(min(2, samples_in(batch))))
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return _counted(copy.deepcopy(task, _shadows(task)), batch)
+    except Exception as error:  # whatever a task does that needs numbers
+        small = sum(p.numel() for p in task.modules.parameters()) < _SMALL
+        told = f"{type(error).__name__}: {error}"
+    try:
+        if small:
+            return _counted(copy.deepcopy(task, _left_out(task)), batch)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
     raise ValueError(f"the operations of a step cannot be counted: {told}")
 
 
-class _MetaNoise(Noise):
-    """Noise without numbers."""
-
-    def __call__(self, purpose: str, k: int, shape: Sequence[int], *, dtype: Any = torch.float32, device: Any = None):
-        return torch.empty((len(self), *shape), dtype=dtype, device="meta")
-
-    def uniform(self, purpose: str, k: int, shape: Any = (), *, dtype: Any = torch.float32, device: Any = None):
-        return self(purpose, k, shape, dtype=dtype)
-
-
-def _counted(task: Task, batch: Any, noise: Noise) -> int:
+def _counted(shadow: Task, batch: Any) -> float:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.random.fork_rng([]), FlopCounterMode(display=False) as counted:
-        copy.deepcopy(task, _shadows(task)).step(_to_meta(batch), 0, noise, _Count())
-    return counted.get_total_flops()
+    device = next((p.device for p in shadow.modules.parameters()), torch.device("cpu"))
+    part, count = Single(str(device), channels_last=False).move(batch), samples_in(batch)
+    # attention as plain products, which the counter knows on every device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False) as counted:
+            shadow.step(part, 0, Noise(range(count)), _Count())
+    return counted.get_total_flops() / count
 
 
 def _shadows(task: Task) -> dict[int, Any]:
-    """For deepcopy: what stands in for a task's parameters and buffers; averages and optimisers are left out."""
-    memo: dict[int, Any] = {}
+    """For deepcopy: what stands in for a task's parameters and buffers, and what is left out."""
+    memo = _left_out(task)
     for modules in (task.modules, task.frozen):
         for p in modules.parameters():
-            memo[id(p)] = nn.Parameter(_meta(p), requires_grad=p.requires_grad)
+            memo[id(p)] = nn.Parameter(_shape(p), requires_grad=p.requires_grad)
         for b in modules.buffers():
-            memo[id(b)] = _meta(b)
-    memo[id(task.ema)], memo[id(task.optimisers)] = {}, {}
+            memo[id(b)] = _shape(b)
     return memo
 
 
-def _meta(tensor: Tensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+def _left_out(task: Task) -> dict[int, Any]:
+    """Averages and optimisers: nothing asks for them."""
+    return {id(task.ema): {}, id(task.optimisers): {}}
 
 
-def _to_meta(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return _meta(value)
-    if isinstance(value, Condition):
-        return Condition({k: _meta(v) for k, v in value.items()}, {k: _meta(v) for k, v in value.null_rows.items()})
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
-        return dataclasses.replace(value, **{k: _to_meta(v) for k, v in fields.items()})
-    if isinstance(value, dict):
-        return {k: _to_meta(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_meta(v) for v in value)
-    return value
+def _shape(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
