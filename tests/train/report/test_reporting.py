@@ -15,7 +15,7 @@ from mezzotint.metric import MetricCard
 from mezzotint.metric.result import MetricResult
 from mezzotint.objective.batch import Batch
 from mezzotint.sample import DPMSolverPP
-from mezzotint.train import Single, fit, read_log
+from mezzotint.train import EMA, Single, fit, read_log
 from mezzotint.train.report import DenoisedSamples, Reporting, RunWatch, flops_per_sample, read_run
 from mezzotint.train.report import machine as machine_module
 from mezzotint.train.report.samples import at_rest
@@ -226,6 +226,19 @@ def test_pictures_are_samples_of_the_averaged_weights_at_fixed_seeds(denoising):
         x = Noise([0, 1])("x_T", 0, (3, 8, 8)) * float(denoiser.schedule.sigma(torch.tensor(1.0)))
         expected = DPMSolverPP(order=2)(denoiser, x, steps=4, noise=Noise([0, 1]))
     assert torch.equal(made, expected)
+
+
+def test_of_several_averages_the_first_is_drawn(denoising):
+    task, _ = denoising()
+    first, second = (EMA(task.modules["denoiser"], decay) for decay in (0.5, 0.9))
+    task.ema = {"first": first, "second": second}
+    for value, ema in ((1.0, first), (2.0, second)):
+        for average in ema.averages.values():
+            average.fill_(value)
+    before = [p.detach().clone() for p in task.modules.parameters()]
+    with at_rest(task):
+        assert all(bool((p == 1).all()) for p in task.modules.parameters())
+    assert all(torch.equal(p, own) for p, own in zip(task.modules.parameters(), before, strict=True))
 
 
 def test_conditions_of_the_first_batch_are_kept():
