@@ -46,6 +46,7 @@ class Row:
         net, side, about: which network, whose loop, and what its step does.
         seconds, low, high: a step; of the processor on a CPU, of the clock elsewhere.
         rate: images a second, batch / seconds.
+        ratio: its seconds over ours in the same round (above 1: we are faster), lower quartile, median and upper.
         memory: MiB that training took over what the process had before; None where it was not measured.
         loss: before and after the steps of the check.
         note: why there is no measurement.
@@ -58,6 +59,7 @@ class Row:
     low: float | None = None
     high: float | None = None
     rate: float | None = None
+    ratio: tuple[float, float, float] | None = None
     memory: float | None = None
     loss: tuple[float, float] | None = None
     note: str = ""
@@ -154,10 +156,12 @@ def _rows(
         for loop in loops.values():
             loop.close()
     for name, loop in loops.items():
-        low, median, high = _quartiles(taken[name])
+        low, median, high = (round(value, 5) for value in _quartiles(taken[name]))
+        paired = [theirs / own for theirs, own in zip(taken[name], taken.get("mezzotint", []))]
+        a, b, c = (round(value, 3) for value in _quartiles(paired)) if paired else (0.0, 0.0, 0.0)
         used = memory_of(net, name, batch, device) if memory else None
         rows[name] = Row(
-            net, name, loop.about, round(median, 5), round(low, 5), round(high, 5), round(batch / median, 2), used,
+            net, name, loop.about, median, low, high, round(batch / median, 2), (a, b, c) if paired else None, used,
             losses[name],
         )  # fmt: skip
     return [rows[name] for name in sides]
@@ -196,15 +200,14 @@ def report(rows: Sequence[Row], *, steps: int, rounds: int, batch: int, device: 
     needed = {needs for _, needs in SIDES.values() if needs}
     against: dict[str, Any] = {}
     for net in dict.fromkeys(row.net for row in rows):
-        rates = {row.side: row.rate for row in rows if row.net == net and row.rate is not None}
-        others = {name: rate for name, rate in rates.items() if name not in _NO_PEER}
-        if not others or "mezzotint" not in rates:
+        ratios = {row.side: row.ratio for row in rows if row.net == net and row.ratio and row.side not in _NO_PEER}
+        if not ratios:
             continue
-        best = max(others, key=others.__getitem__)
-        ratio = rates["mezzotint"] / others[best]
+        best = min(ratios, key=lambda name: ratios[name][1])
+        low, median, high = ratios[best]
         against[net] = {
-            "fastest other": best, "ratio": round(ratio, 3), "goal met": ratio >= GOAL,
-            "slower than": sorted(name for name, rate in others.items() if rate > rates["mezzotint"]),
+            "fastest other": best, "ratio": median, "quartiles": [low, high], "goal met": median >= GOAL,
+            "slower than": sorted(name for name, (_, middle, _) in ratios.items() if middle < 1),
         }  # fmt: skip
     threads = torch.get_num_threads()
     place = _processor().replace("one thread", f"{threads} threads") if device == "cpu" else hardware(device)

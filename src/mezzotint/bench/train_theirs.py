@@ -227,13 +227,16 @@ class SiT(Side):
 
 
 class Alone(Side):
-    """No loop: forward, loss and backward of the network, with plain gradient descent so that it trains.
+    """No loop: forward, loss and backward of the network, with steps by the gradient's sign so that it trains.
 
     What is left to a loop is the difference from this.
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.name, self.about = "the network alone", "forward and backward, plain gradient descent, one noise for all"
+        self.name, self.about = (
+            "the network alone",
+            "forward and backward, steps by the gradient's sign, one noise for all",
+        )
         self.net = problem.copy()
         self._x = problem.x[: problem.batch].to(problem.device)
         self._noise = torch.randn(self._x.shape, generator=torch.Generator().manual_seed(0)).to(problem.device)
@@ -244,7 +247,7 @@ class Alone(Side):
         for _ in range(steps):
             gradients = torch.autograd.grad(self.loss(self._x), parameters)
             with torch.no_grad():
-                torch._foreach_add_(parameters, list(gradients), alpha=-0.1)
+                torch._foreach_add_(parameters, torch._foreach_sign(list(gradients)), alpha=-LR)
 
     def loss(self, x: Tensor) -> Tensor:
         return F.mse_loss(self.net(x + self._noise, self._t), self._noise)

@@ -47,17 +47,22 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     print(f"batch {told.batch}, {told.steps} steps in {told.rounds} rounds; {result['hardware']}; {result['unit']}")
     print("  ".join(f"{name} {number or '(missing)'}" for name, number in result["versions"].items()) + "\n")
-    print(f"{'net':<5} {'loop':<16} {'seconds a step (quartiles)':>28} {'images/s':>9} {'MiB':>6}")
+    print(f"{'net':<5} {'loop':<16} {'seconds a step (quartiles)':>28} {'images/s':>9} {'over ours':>18} {'MiB':>6}")
     for row in rows:
         if row.seconds is None:
-            print(f"{row.net:<5} {row.side:<16} {'-':>28} {'-':>9} {'-':>6}  {row.note}")
+            print(f"{row.net:<5} {row.side:<16} {'-':>28} {'-':>9} {'-':>18} {'-':>6}  {row.note}")
             continue
         spread = f"{row.seconds:.4f} ({row.low:.4f}-{row.high:.4f})"
+        ratio = "-" if row.ratio is None else "{1:.2f} ({0:.2f}-{2:.2f})".format(*row.ratio)
         memory = "-" if row.memory is None else f"{row.memory:.0f}"
-        print(f"{row.net:<5} {row.side:<16} {spread:>28} {row.rate:>9.1f} {memory:>6}  {row.about}")
+        print(f"{row.net:<5} {row.side:<16} {spread:>28} {row.rate:>9.1f} {ratio:>18} {memory:>6}  {row.about}")
     print()
     for net, best in result["ours over the fastest other"].items():
         verdict = "goal met" if best["goal met"] else f"goal of {result['goal']} missed"
         lost = f"; SLOWER than {', '.join(best['slower than'])}" if best["slower than"] else ""
-        print(f"{net}: {best['ratio']:.2f} of the fastest other loop, {best['fastest other']} ({verdict}{lost})")
+        low, high = best["quartiles"]
+        print(
+            f"{net}: {best['ratio']:.2f} ({low:.2f}-{high:.2f}) times as fast as the fastest other loop, "
+            f"{best['fastest other']} ({verdict}{lost})"
+        )
     return 0
