@@ -49,6 +49,7 @@ from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.overrides import describe
 from mezzotint.train.power_ema import Averaging, chosen
+from mezzotint.train.report.flops import count_flops
 from mezzotint.train.report.reporting import STANDARD, Reporting, RunWatch
 from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Reconstructions, Samples
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
@@ -185,8 +186,9 @@ class Runnable(ABC):
         budget = self.budget
         watch = None
         if reporting is not None:
-            pictures, example = self.pictures(batches), lambda: batches(0)
-            watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, example=example)
+            work = count_flops(task, batches(0)) if engine.rank == 0 else None
+            pictures = self.pictures(batches)
+            watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, work=work)
         return fit(
             task,
             batches,

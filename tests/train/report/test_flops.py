@@ -84,6 +84,13 @@ def test_the_task_and_the_generators_stay_as_they_are():
     assert isinstance(task.ema["denoiser"], EMA) and task.modules.training
 
 
+def test_weights_that_are_not_made_yet():
+    with torch.device("meta"):
+        net = _Attention()
+    batch = Batch(torch.zeros(3, 10, 4))
+    assert flops_per_sample(_task(net), batch) == flops_per_sample(_task(_Attention()), batch)
+
+
 class _Reads(nn.Module):
     def __init__(self) -> None:
         super().__init__()

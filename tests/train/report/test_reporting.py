@@ -85,7 +85,7 @@ def test_reporters_get_the_rows_of_the_log(denoising, tmp_path):
 
 def test_the_folder_tells_what_ran(denoising, tmp_path):
     task, batches = denoising()
-    watch = RunWatch(recipe={"name": "tiny", "seed": 3}, example=lambda: batches(0))
+    watch = RunWatch(recipe={"name": "tiny", "seed": 3}, work=flops_per_sample(task, batches(0)))
     _fit(denoising, tmp_path, watch=watch)
     run = read_run(tmp_path)
     assert run.recipe == {"name": "tiny", "seed": 3} and run.facts["ended"] == "finished"
@@ -96,16 +96,22 @@ def test_the_folder_tells_what_ran(denoising, tmp_path):
 
 
 def test_utilisation_is_work_over_peak_and_the_time_left_is_by_the_last_rows(denoising, tmp_path):
-    _, batches = denoising()
-    _fit(denoising, tmp_path, steps=12, watch=RunWatch(example=lambda: batches(0)))
+    _fit(denoising, tmp_path, steps=12, watch=RunWatch(work=12345.0))
     run = read_run(tmp_path)
     work, peak = run.facts["flops_per_sample"], run.facts["peak_flops"]
+    assert work == 12345.0
     for row in run.rows:
         assert row["utilisation"] == pytest.approx(row["samples_per_second"] * work / peak, abs=6e-5)
         assert row["memory_mib"] > 50
     first, last = run.rows[0], run.rows[2]
     pace = (last["seconds"] - first["seconds"]) / 6
     assert last["seconds_left"] == pytest.approx(3 * pace, abs=0.06) and run.rows[-1]["seconds_left"] == 0
+
+
+def test_a_step_that_could_not_be_counted_is_told_in_the_page(denoising, tmp_path):
+    _fit(denoising, tmp_path, watch=RunWatch(work="it reads <numbers>"))
+    assert "utilisation" not in read_log(tmp_path / "log.jsonl")[-1]
+    assert "not told: it reads &lt;numbers&gt;" in (tmp_path / "report.html").read_text()
 
 
 def test_the_time_left_minds_the_limit(denoising, tmp_path):
@@ -197,9 +203,8 @@ def _state(folder):
 def test_the_machine_is_measured_once_a_folder(denoising, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr("mezzotint.train.report.reporting.measured_peak", lambda *a: calls.append(a) or 1e9)
-    _, batches = denoising()
     for steps in (3, 6):
-        _fit(denoising, tmp_path, steps=steps, watch=RunWatch(example=lambda: batches(0)))
+        _fit(denoising, tmp_path, steps=steps, watch=RunWatch(work=1e6))
     assert len(calls) == 1 and read_run(tmp_path).facts["peak_flops"] == 1e9
 
 
@@ -259,5 +264,5 @@ def test_a_quiet_run_warns_of_nothing(denoising, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         samples = DenoisedSamples.like(batches(0), Identity(), count=2, steps=2)
-        _fit(denoising, tmp_path, watch=RunWatch(samples=samples, every=4, example=lambda: batches(0)))
+        _fit(denoising, tmp_path, watch=RunWatch(samples=samples, every=4, work=1e6))
     json.loads((tmp_path / "facts.json").read_text())

@@ -14,7 +14,7 @@ from mezzotint.train.learner import Learner, LossOf, Norms
 from mezzotint.train.share import rows_of, samples_in
 from mezzotint.train.task import Task
 
-__all__ = ["flops_per_sample"]
+__all__ = ["count_flops", "flops_per_sample"]
 
 _SMALL = 200_000_000  # parameters of which a second copy does no harm
 
@@ -40,7 +40,7 @@ def flops_per_sample(task: Task, batch: Any) -> float:
     a true copy, where the task is small. The task stays as it is.
 
     Args:
-        task: before or after it was placed on a device. Its step must go through the `learn` that it is given.
+        task: its step must go through the `learn` that it is given. Before an engine shares it out among processes.
         batch: of the run, with any number of samples.
 
     Raises:
@@ -53,7 +53,10 @@ def flops_per_sample(task: Task, batch: Any) -> float:
         with FakeTensorMode(allow_non_fake_inputs=True):
             return _counted(copy.deepcopy(task, _shadows(task)), batch)
     except Exception as error:  # whatever a task does that needs numbers
-        small = sum(p.numel() for p in task.modules.parameters()) < _SMALL
+        small = (
+            not any(p.is_meta for p in task.modules.parameters())
+            and sum(p.numel() for p in task.modules.parameters()) < _SMALL
+        )
         told = f"{type(error).__name__}: {error}"
     try:
         if small:
@@ -61,6 +64,14 @@ def flops_per_sample(task: Task, batch: Any) -> float:
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
     raise ValueError(f"the operations of a step cannot be counted: {told}")
+
+
+def count_flops(task: Task, batch: Any) -> float | str:
+    """`flops_per_sample`, or why a step cannot be counted."""
+    try:
+        return flops_per_sample(task, batch)
+    except ValueError as error:
+        return str(error)
 
 
 def _counted(shadow: Task, batch: Any) -> float:
@@ -93,4 +104,5 @@ def _left_out(task: Task) -> dict[int, Any]:
 
 
 def _shape(tensor: Tensor) -> Tensor:
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    device = "cpu" if tensor.is_meta else tensor.device  # weights that are made when they are placed
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.metric.result import MetricResult
-from mezzotint.train.report.flops import flops_per_sample
 from mezzotint.train.report.machine import measured_peak, memory_peak, processor, software
 from mezzotint.train.report.page import write_page
 from mezzotint.train.report.record import (
@@ -76,7 +75,8 @@ class RunWatch:
         recipe: settings as flat JSON values (`describe(recipe)`).
         every: steps between pictures where `reporting` does not say.
         samples: pictures where `reporting` does not say; None for none.
-        example: () -> a batch, by which the arithmetic of a step is counted; None leaves utilisation out.
+        work: operations of a step a sample (`flops_per_sample`), or why there is no such number; None leaves
+            utilisation out.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class RunWatch:
         *,
         every: int = 1000,
         samples: Samples | None = None,
-        example: Callable[[], Any] | None = None,
+        work: float | str | None = None,
     ) -> None:
-        self._reporting, self._recipe, self._example = reporting, dict(recipe or {}), example
+        self._reporting, self._recipe, self._work = reporting, dict(recipe or {}), work
         self._every = reporting.every or every
         self._samples = reporting.samples or samples
         self._looks = self._samples is not None or reporting.measures is not None
@@ -175,18 +175,13 @@ class RunWatch:
             **processor(engine.device),
             "precision": precision,
         }
-        before = read_run(opening.folder).facts
-        same = all(before.get(key) == facts[key] for key in ("device", "torch_threads", "precision"))
-        if self._example is not None:
-            work = before.get("flops_per_sample") if same else None
-            if work is None:
-                try:
-                    work = flops_per_sample(task, self._example())
-                except ValueError as error:  # some steps need numbers; nobody has to know who does not look
-                    facts["utilisation"] = f"not told: {error}"
-            if work:
-                facts["flops_per_sample"] = work
-                facts["peak_flops"] = (same and before.get("peak_flops")) or measured_peak(engine.device, precision)
+        if isinstance(self._work, str):
+            facts["utilisation"] = f"not told: {self._work}"
+        elif self._work:
+            before = read_run(opening.folder).facts
+            same = all(before.get(key) == facts[key] for key in ("device", "torch_threads", "precision"))
+            facts["flops_per_sample"] = self._work
+            facts["peak_flops"] = (same and before.get("peak_flops")) or measured_peak(engine.device, precision)
         return {**facts, "versions": software(), "ended": None}
 
     def _left(self, opening: Opening, step: int, seconds: float) -> float | None:
