@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.core.condition import Condition
-from mezzotint.core.denoiser import NetworkDenoiser
-from mezzotint.core.known import known_levels
-from mezzotint.core.prediction import Prediction
+from mezzotint.core.denoiser import ScaledDenoiser
 from mezzotint.core.schedule import Schedule
 
 __all__ = ["BoundaryDenoiser"]
@@ -20,7 +15,7 @@ __all__ = ["BoundaryDenoiser"]
 _MOST = 20.0  # log of the largest level told to the network: at alpha = 0 it is infinite
 
 
-class BoundaryDenoiser(NetworkDenoiser):
+class BoundaryDenoiser(ScaledDenoiser):
     """A network made a consistency function: f(x, s) = c_skip x + c_out F(c_in x, scale ln s), with f(x, m) = x.
 
     x = x_t / alpha, s = sigma / alpha, m = sigma_min, d = sigma_data:
@@ -62,30 +57,16 @@ class BoundaryDenoiser(NetworkDenoiser):
         """Constructor keywords besides the network and the schedule."""
         return {"sigma_data": self.sigma_data, "sigma_min": self.sigma_min, "scale": self.scale}
 
-    def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """scale ln s, with s at least sigma_min."""
-        known = known_levels(t, self.schedule)
-        if known is not None:
-            alpha, sigma = known
-            level = math.log(sigma / alpha) if alpha and sigma else math.copysign(math.inf, sigma - alpha)
-            return torch.full_like(t, self.scale * min(max(level, math.log(self.sigma_min)), _MOST))
-        return self.scale * (-self.schedule.half_log_snr(t)).clamp(math.log(self.sigma_min), _MOST)
+    def code(self, lam: Any) -> Any:
+        """scale ln s."""
+        return -self.scale * lam
 
-    def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
-        """See Denoiser.forward; x0 is the consistency function."""
-        known = known_levels(t, self.schedule)
-        if known is not None:  # numbers: two kernels besides the network's input
-            c_in, c_skip, c_out = self._weights(*known)
-            out = self.raw(c_in * x_t, self.time(t), c)
-            return Prediction("x0", torch.add(c_skip * x_t, out, alpha=c_out), x_t, t, self.schedule)
-        wide = t.to(torch.float64)
-        dtype = torch.promote_types(x_t.dtype, torch.float32)
-        weights = self._weights(self.schedule.alpha(wide), self.schedule.sigma(wide))
-        c_in, c_skip, c_out = (q.to(dtype).view(-1, *[1] * (x_t.ndim - 1)) for q in weights)
-        out = self.raw(c_in * x_t, self.time(wide).to(dtype), c)
-        return Prediction("x0", c_skip * x_t + c_out * out, x_t, t, self.schedule)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """s is at least sigma_min."""
+        return self.scale * math.log(self.sigma_min), self.scale * _MOST
 
-    def _weights(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
+    def weights(self, alpha: Any, sigma: Any) -> tuple[Any, ...]:
         """c_in, c_skip, c_out for x_t itself (not x_t / alpha), of numbers or of tensors."""
         d, above = self.sigma_data, sigma - alpha * self.sigma_min  # alpha (s - m)
         above = above.clamp_min(0) if isinstance(above, Tensor) else max(above, 0.0)

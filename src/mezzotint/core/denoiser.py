@@ -22,6 +22,7 @@ __all__ = [
     "EpsDenoiser",
     "FlowDenoiser",
     "NetworkDenoiser",
+    "ScaledDenoiser",
     "VDenoiser",
     "X0Denoiser",
 ]
@@ -115,7 +116,57 @@ class FlowDenoiser(NetworkDenoiser):
     kind = "flow"
 
 
-class EDMDenoiser(NetworkDenoiser):
+class ScaledDenoiser(NetworkDenoiser):
+    """A network whose input, and whose output where subclasses keep that, is scaled by the noise level.
+
+    x0 = c_skip x_t + c_out F(c_in x_t, c_noise). Subclasses give the weights and the time of a level.
+    """
+
+    @abstractmethod
+    def weights(self, alpha: Any, sigma: Any) -> tuple[Any, ...]:
+        """c_in, c_skip, c_out (or c_in alone), of numbers or of tensors."""
+
+    @abstractmethod
+    def code(self, lam: Any) -> Any:
+        """c_noise of lambda = log(alpha / sigma), not clamped, of a number or of a tensor."""
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """Least and largest c_noise, since lambda is infinite at the ends."""
+
+    def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """c_noise."""
+        least, most = self.ends
+        known = known_levels(t, self.schedule)
+        if known is not None:
+            alpha, sigma = known
+            lam = math.log(alpha / sigma) if alpha and sigma else math.copysign(math.inf, alpha - sigma)
+            return torch.full_like(t, min(max(self.code(lam), least), most))
+        return self.code(self.schedule.half_log_snr(t)).clamp(least, most)
+
+    def scaled(self, x_t: Tensor, t: Tensor) -> tuple[tuple[Any, ...], Tensor]:
+        """The weights, as numbers where the levels are known and else as columns beside x_t, and the time."""
+        known = known_levels(t, self.schedule)
+        if known is not None:
+            return self.weights(*known), self.time(t)
+        wide = t.to(torch.float64)
+        dtype = torch.promote_types(x_t.dtype, torch.float32)
+        weights = self.weights(self.schedule.alpha(wide), self.schedule.sigma(wide))
+        shape = (-1, *[1] * (x_t.ndim - 1))
+        return tuple(q.to(dtype).view(shape) for q in weights), self.time(wide).to(dtype)
+
+    def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
+        """See Denoiser.forward."""
+        (c_in, c_skip, c_out), time = self.scaled(x_t, t)
+        out = self.raw(c_in * x_t, time, c)
+        if isinstance(c_out, Tensor):
+            return Prediction("x0", c_skip * x_t + c_out * out, x_t, t, self.schedule)
+        # numbers: two kernels besides the network's input
+        return Prediction("x0", torch.add(c_skip * x_t, out, alpha=c_out), x_t, t, self.schedule)
+
+
+class EDMDenoiser(ScaledDenoiser):
     """EDM's preconditioning, for any schedule.
 
     x0 = c_skip x_t + c_out F(c_in x_t, c_noise), with k = alpha^2 s^2 + sigma^2 (s = sigma_data):
@@ -144,31 +195,17 @@ class EDMDenoiser(NetworkDenoiser):
         """Constructor keywords besides the network and the schedule."""
         return {"sigma_data": self.sigma_data}
 
-    def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """c_noise = -lambda / 4."""
-        known = known_levels(t, self.schedule)
-        if known is not None:
-            alpha, sigma = known
-            lam = math.log(alpha / sigma) if alpha and sigma else math.copysign(math.inf, alpha - sigma)
-            return torch.full_like(t, min(max(-0.25 * lam, -20.0), 20.0))
-        return (-0.25 * self.schedule.half_log_snr(t)).clamp(-20, 20)
+    def code(self, lam: Any) -> Any:
+        """-lambda / 4."""
+        return -0.25 * lam
 
-    def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
-        """See Denoiser.forward."""
-        known = known_levels(t, self.schedule)
-        if known is not None:  # numbers: two kernels besides the network's input
-            c_in, c_skip, c_out = self._weights(*known)
-            out = self.raw(c_in * x_t, self.time(t), c)
-            return Prediction("x0", torch.add(c_skip * x_t, out, alpha=c_out), x_t, t, self.schedule)
-        wide = t.to(torch.float64)
-        dtype = torch.promote_types(x_t.dtype, torch.float32)
-        weights = self._weights(self.schedule.alpha(wide), self.schedule.sigma(wide))
-        c_in, c_skip, c_out = (q.to(dtype).view(-1, *[1] * (x_t.ndim - 1)) for q in weights)
-        out = self.raw(c_in * x_t, self.time(wide).to(dtype), c)
-        return Prediction("x0", c_skip * x_t + c_out * out, x_t, t, self.schedule)
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Our choice."""
+        return -20.0, 20.0
 
-    def _weights(self, alpha: Any, sigma: Any) -> tuple[Any, Any, Any]:
-        """c_in, c_skip, c_out, of numbers or of tensors."""
+    def weights(self, alpha: Any, sigma: Any) -> tuple[Any, ...]:
+        """c_in, c_skip, c_out."""
         k = alpha * alpha * self.sigma_data**2 + sigma * sigma
         return k**-0.5, alpha * self.sigma_data**2 / k, sigma * self.sigma_data * k**-0.5
 

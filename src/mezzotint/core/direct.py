@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core.condition import Condition
-from mezzotint.core.denoiser import NetworkDenoiser
-from mezzotint.core.known import known_levels
+from mezzotint.core.denoiser import ScaledDenoiser
 from mezzotint.core.prediction import Prediction
 from mezzotint.core.schedule import Schedule
 
@@ -20,7 +18,7 @@ __all__ = ["DirectDenoiser"]
 _MOST = 20.0  # of |ln s| told to the network, which is infinite at either end
 
 
-class DirectDenoiser(NetworkDenoiser):
+class DirectDenoiser(ScaledDenoiser):
     """x-prediction in pixel space: x0 = F(c_in x_t, scale ln s), without a skip; s = sigma / alpha.
 
     c_in = 1 / sqrt(sigma^2 + alpha^2 d^2) brings the input to unit variance, d = sigma_data. A network whose output
@@ -58,23 +56,20 @@ class DirectDenoiser(NetworkDenoiser):
         """Constructor keywords besides the network and the schedule."""
         return {"sigma_data": self.sigma_data, "scale": self.scale}
 
-    def time(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """scale ln s, with |ln s| at most 20 (our choice: it is infinite at either end)."""
-        known = known_levels(t, self.schedule)
-        if known is not None:
-            alpha, sigma = known
-            level = math.log(sigma / alpha) if alpha and sigma else math.copysign(math.inf, sigma - alpha)
-            return torch.full_like(t, self.scale * min(max(level, -_MOST), _MOST))
-        return self.scale * (-self.schedule.half_log_snr(t)).clamp(-_MOST, _MOST)
+    def code(self, lam: Any) -> Any:
+        """scale ln s."""
+        return -self.scale * lam
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """|ln s| is at most 20 (our choice)."""
+        return -self.scale * _MOST, self.scale * _MOST
+
+    def weights(self, alpha: Any, sigma: Any) -> tuple[Any, ...]:
+        """c_in alone."""
+        return ((sigma**2 + (alpha * self.sigma_data) ** 2) ** -0.5,)
 
     def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
         """See Denoiser.forward."""
-        known = known_levels(t, self.schedule)
-        if known is not None:
-            c_in, time = (known[1] ** 2 + (known[0] * self.sigma_data) ** 2) ** -0.5, self.time(t)
-        else:
-            wide = t.to(torch.float64)
-            dtype = torch.promote_types(x_t.dtype, torch.float32)
-            k = self.schedule.sigma(wide) ** 2 + (self.schedule.alpha(wide) * self.sigma_data) ** 2
-            c_in, time = k.rsqrt().to(dtype).view(-1, *[1] * (x_t.ndim - 1)), self.time(wide).to(dtype)
+        (c_in,), time = self.scaled(x_t, t)
         return Prediction("x0", self.raw(c_in * x_t, time, c), x_t, t, self.schedule)
