@@ -24,7 +24,7 @@ spec.loader.exec_module(checks)
 
 def torchrun(*arguments: object, processes: int = 2, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", **options.pop("environment", {})}
     return subprocess.run(
         [*command, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=240, **options
     )

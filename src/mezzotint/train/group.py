@@ -153,6 +153,7 @@ class Group:
             raise error
         finally:
             done.set()
+            watch.join(_LOOK)  # inside a store's call while the program ends, it would take the program down
 
     def leave(self) -> None:
         """Leave the group, at the end of the program."""
