@@ -1,0 +1,13 @@
+"""How images are degraded: y = A(x), and the noise of the measurement."""
+
+from mezzotint.restore.operators.krylov import conjugate_gradients
+from mezzotint.restore.operators.operator import Composed, LinearOperator, Operator
+from mezzotint.restore.operators.spectral import SpectralOperator
+
+__all__ = [
+    "Composed",
+    "LinearOperator",
+    "Operator",
+    "SpectralOperator",
+    "conjugate_gradients",
+]
