@@ -41,9 +41,9 @@ def main() -> None:
     told = parser.parse_args()
     recipe = RECIPES[told.name]()
     minutes = (
-        {"diffusion": _minutes(told.run)}
+        {"diffusion": minutes_of(told.run)}
         if isinstance(recipe, Recipe)
-        else {part: _minutes(told.run / part) for part in ("autoencoder", "diffusion")}
+        else {part: minutes_of(told.run / part) for part in ("autoencoder", "diffusion")}
     )
     model = trained_model(recipe, told.run)
     assert model is not None
@@ -64,7 +64,7 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
 
 
-def _minutes(run: Path) -> float:
+def minutes_of(run: Path) -> float:
     return round(read_log(run / "log.jsonl")[-1]["seconds"] / 60, 1)
 
 
@@ -73,7 +73,7 @@ def measure(model: Model, size: int, samples: int) -> dict:
     """Every figure of the card."""
     net = load_features()
     train, val = Emoji(size), Emoji(size, "val")
-    rows = _one_a_concept(train)
+    rows = one_a_concept(train)
     choose, report = rows[:200], rows[200:400]
     by_guidance = {w: _find(model, net, train, choose, w, 10**6)[5] for w in GUIDANCES}
     guidance = max(by_guidance, key=lambda w: by_guidance[w])
@@ -82,7 +82,7 @@ def measure(model: Model, size: int, samples: int) -> dict:
     fake = net.features(_sample(model, train, fake_rows, guidance, 2 * 10**6))
     real, own = (net.features(train.batch(r)[0]) for r in (real_rows, fake_rows))
     x = val.batch(range(len(val)))[0]
-    held = _one_a_concept(val)[:200]
+    held = one_a_concept(val)[:200]
     return {
         "guidance": guidance,
         "top5_by_guidance": by_guidance,
@@ -99,7 +99,7 @@ def measure(model: Model, size: int, samples: int) -> dict:
     }
 
 
-def _one_a_concept(source: Emoji) -> Tensor:
+def one_a_concept(source: Emoji) -> Tensor:
     """Rows in a fixed shuffled order, one for each concept (skin tones and styles of one thing count once)."""
     seen: set[str] = set()
     rows = []
