@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "making the environment in $(VENV) (once; a few minutes, most of it PyTorch)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(BIN)/python -m pip install -e ".[dev,docs,train,metrics,diffusers]"
+	  $(BIN)/python -m pip install -e ".[dev,docs,train,metrics,medical,photo,diffusers]"
 	@touch $@
 
 demo: env
