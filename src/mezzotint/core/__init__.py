@@ -27,6 +27,7 @@ from mezzotint.core.prediction import Prediction
 from mezzotint.core.pyramid import AveragePool, ResolutionPyramid
 from mezzotint.core.schedule import VE, VP, Cosine, Flow, Schedule
 from mezzotint.core.shifted import Shifted
+from mezzotint.core.simplex import Simplex, SimplexNoise
 
 __all__ = [
     "GRIDS",
@@ -56,6 +57,8 @@ __all__ = [
     "Prediction",
     "Schedule",
     "Shifted",
+    "Simplex",
+    "SimplexNoise",
     "VDenoiser",
     "WConditioned",
     "X0Denoiser",

@@ -35,6 +35,7 @@ from mezzotint.objective.robust import (
 )
 from mezzotint.objective.snr import SNRPlusOne, TruncatedSNR
 from mezzotint.objective.spread import check_spread
+from mezzotint.objective.structured import Structured
 from mezzotint.objective.temperature import ConstantTau, CosineTau, Temperature
 from mezzotint.objective.times import LogitNormalTime, LogNormalSigma, TimeSampling, UniformTime
 from mezzotint.objective.weight import EDMWeight, MinSNR, Unweighted, Weighting
@@ -76,6 +77,7 @@ __all__ = [
     "SameNoise",
     "Scheduled",
     "Squared",
+    "Structured",
     "TimeSampling",
     "UniformIndex",
     "UniformTime",
