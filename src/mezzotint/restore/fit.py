@@ -1,0 +1,68 @@
+"""How well an image explains a measurement: the gradient of the misfit; and a first look whether it can at all."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mezzotint.restore.operators import LinearOperator
+from mezzotint.restore.problem import Problem
+
+__all__ = ["check_fit", "misfit_gradient"]
+
+
+def check_fit(problem: Problem) -> None:
+    """Refuse a measurement that this operator cannot have made, before any network call.
+
+    An operator may state the range of its measurements as `value_range` = (least, greatest); a measurement may leave
+    it by as much as the range is wide, and by six standard deviations of its noise (our choice).
+
+    Raises:
+        ValueError: for a shape that is not that of A(x), or values far outside of the range.
+    """
+    y = problem.y
+    with torch.no_grad():
+        made = problem.operator(problem.guess)
+    if made.shape != y.shape:
+        raise ValueError(
+            f"the measurement has shape {tuple(y.shape)} but {type(problem.operator).__name__} makes "
+            f"{tuple(made.shape)} of an image {tuple(problem.guess.shape)}; give y = A(x) of the same operator"
+        )
+    stated = getattr(problem.operator, "value_range", None)
+    if stated is None:
+        return
+    least, greatest = stated
+    slack = greatest - least + 6 * problem.std
+    low, high = float(y.min()), float(y.max())
+    if low < least - slack or high > greatest + slack:
+        raise ValueError(
+            f"the measurement lies in [{low:.4g}, {high:.4g}] but {type(problem.operator).__name__} measures in "
+            f"[{least:g}, {greatest:g}]; bring it to the range of the model, as 2 v / 255 - 1 does with bytes v"
+        )
+
+
+def misfit_gradient(problem: Problem, x: Float[Tensor, "b *s"]) -> Float[Tensor, "b *s"]:
+    """The gradient of |y - A(x)|^2 / 2 with respect to x, each row's own: A*(A x - y) where A is linear.
+
+    Raises:
+        ValueError: for an operator through which no gradient comes.
+
+    >>> from mezzotint.core import Noise
+    >>> from mezzotint.restore.operators import conjugate_gradients
+    >>> class Twice(LinearOperator):
+    ...     forward = adjoint = lambda self, x: 2 * x
+    >>> misfit_gradient(Problem.of(Twice(), torch.ones(1, 2), Noise([0])), torch.ones(1, 2)).tolist()
+    [[2.0, 2.0]]
+    """
+    if isinstance(problem.operator, LinearOperator):
+        return -problem.operator.adjoint(problem.residual(x))
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        misfit = 0.5 * problem.residual(x).square().sum()
+        if not misfit.requires_grad:
+            raise ValueError(
+                f"{type(problem.operator).__name__} passes no gradient on, which this method needs; use an operator "
+                "made of differentiable torch functions, or a surrogate of it"
+            )
+        return torch.autograd.grad(misfit, x)[0]
