@@ -88,6 +88,25 @@ def test_the_discriminator_learns_from_its_start_on_the_updated_reconstruction()
         assert torch.equal(fake, task.autoencoder(_batches(0).x, noise))
 
 
+def test_an_opponent_leaves_several_averages_to_choose_from(tmp_path):
+    generator = KLGenerator(PatchDiscriminator(channels=4, layers=2), Perceptual(RandomFeatures()), disc_start=1)
+    task = _seeded(lambda: AdversarialTask(_autoencoder(), generator, lr=1e-3, ema=(0.0, 0.1)))
+    name, weights = "decoder.conv_out.weight", []
+
+    def keep(progress=None):
+        weights.append(task.autoencoder.state_dict()[name].clone())
+
+    keep()
+    fit(task, _batches, steps=2, seed=0, out=tmp_path / "run", engine=Single("cpu"), on_step=keep)
+    assert list(task.ema) == ["autoencoder", "autoencoder@0.1"]
+    last, longer = (ema.averages[name] for ema in task.ema.values())
+    first, second, third = weights
+    assert torch.equal(last, third) and not torch.equal(third, first)
+    torch.testing.assert_close(longer, 0.01 * first + 0.09 * second + 0.9 * third, rtol=1e-5, atol=1e-8)
+    files = {path.name for path in (tmp_path / "run").glob("checkpoints/step-00000002/ema*")}
+    assert files == {"ema.autoencoder.safetensors", "ema.autoencoder@0.1.safetensors"}
+
+
 def test_what_cannot_be_trained_is_refused():
     with pytest.raises(ValueError, match="nothing to train"):
         AutoencodingTask(Identity(), PlainAutoencode())

@@ -11,8 +11,8 @@ from mezzotint.core.noise import Noise
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.objective.adversarial import DiscriminatorLoss
 from mezzotint.objective.batch import Batch, Loss
-from mezzotint.train.ema import EMA
 from mezzotint.train.learner import Learner
+from mezzotint.train.power_ema import Averaging, averages
 from mezzotint.train.task import Metrics, check_clip, frozen_parts, trainable
 
 _PLAIN = Learner()
@@ -43,7 +43,8 @@ class AdversarialTask:
         generator: the autoencoder's loss, which holds the discriminator.
         lr, betas: of both; (0.5, 0.9) as in the released code.
         clip: largest gradient norm of each; None, as in the released code, for no clipping.
-        ema: largest decay of the autoencoder's average; None, as in the released code, for none.
+        ema: largest decay of the autoencoder's average, or several of them, or `Power` lengths; None for none, as in the
+            released code.
 
     Source: arXiv 2112.10752, released code.
     """
@@ -56,7 +57,7 @@ class AdversarialTask:
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.9),
         clip: float | None = None,
-        ema: float | None = None,
+        ema: Averaging = None,
     ) -> None:
         check_clip(clip)
         self.generator = generator
@@ -69,7 +70,7 @@ class AdversarialTask:
             name: torch.optim.Adam(trainable(module, name), lr=lr, betas=betas, foreach=True)
             for name, module in self.modules.items()
         }
-        self.ema = {} if ema is None else {"autoencoder": EMA(autoencoder, ema)}
+        self.ema = averages(autoencoder, "autoencoder", ema)
 
     @property
     def autoencoder(self) -> Autoencoder:
