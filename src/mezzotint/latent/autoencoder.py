@@ -53,10 +53,10 @@ class Autoencoder(nn.Module, ABC):
                 f"this autoencoder has factor {old.factor}, {old.channels} channels and codes {old.codes}; "
                 f"the spec given is for {spec.factor}, {spec.channels} and {spec.codes}"
             )
-        device = self.latent_mean.device
-        self.latent_mean = torch.tensor(spec.mean, dtype=torch.float32, device=device)[:, None, None]
-        self.latent_std = torch.tensor(spec.std, dtype=torch.float32, device=device)[:, None, None]
-        self._spec = self._measured(spec)
+        # on the CPU, so that the rounded numbers can be read where the device is busy, or "meta"
+        mean, std = (torch.tensor(v, dtype=torch.float32, device="cpu") for v in (spec.mean, spec.std))
+        self.latent_mean, self.latent_std = (v[:, None, None].to(self.latent_mean.device) for v in (mean, std))
+        self._spec = replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
     @abstractmethod
     def moments(self, x: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor | None]:

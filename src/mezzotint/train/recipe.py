@@ -291,6 +291,10 @@ class AutoencoderRecipe(Runnable):
     objective: AutoencodingObjective
     ema: Averaging = None
 
+    def on(self, engine: Engine) -> AutoencoderRecipe:
+        """Return the recipe as a process of this engine builds it."""
+        return replace(self, autoencoder=engine.builder(self.autoencoder))
+
     def build(self) -> tuple[AutoencodingTask, Batches]:
         """Build the autoencoder's task and the batches of images."""
         o = self.optimiser
