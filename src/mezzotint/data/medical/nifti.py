@@ -7,7 +7,7 @@ import math
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def _read(path: Path) -> Volume:
         kind = np.dtype(TYPES[int(header.fields["datatype"])]).newbyteorder(order)
         shape, offset = header.shape, int(header.fields["vox_offset"])
         count = math.prod(shape) * kind.itemsize
-        if bytes(header.fields["magic"]) == b"n+1":
+        if header.fields["magic"].item() == b"n+1":
             if offset < 348:
                 raise ValueError(f"its vox_offset is {offset}, inside the header")
             _exactly(file, offset - 348, "header")
@@ -199,7 +199,7 @@ def _opened(path: Path) -> Any:
     return gzip.open(path, "rb") if packed else open(path, "rb")
 
 
-def _exactly(file: BinaryIO, count: int, part: str, may_end: bool = False) -> bytearray:
+def _exactly(file: Any, count: int, part: str, may_end: bool = False) -> bytearray:
     """`count` bytes, read piece by piece: a corrupt header that states terabytes takes no memory."""
     raw = bytearray()
     while len(raw) < count:

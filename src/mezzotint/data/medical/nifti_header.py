@@ -58,8 +58,8 @@ class NiftiHeader:
             raise ValueError("this is NIfTI-2; only NIfTI-1 is read: convert it")
         if sizes[order] != 348:
             raise ValueError(f"no NIfTI-1 file: its first number is {sizes['<']}, not 348")
-        fields = np.frombuffer(raw[:348], LAYOUT.newbyteorder(order), 1)[0].astype(LAYOUT)
-        magic = bytes(fields["magic"])
+        fields = np.frombuffer(raw[:348], LAYOUT.newbyteorder(order), 1).astype(LAYOUT).reshape(())
+        magic = fields["magic"].item()
         if magic not in (b"n+1", b"ni1"):
             raise ValueError(
                 f"the magic at byte 344 is {magic!r}, not n+1 or ni1; an Analyze file states no orientation"

@@ -51,7 +51,7 @@ class Window:
     Raises:
         ValueError: unless low < high, both finite.
 
-    >>> window = Window(-1000, 1000)
+    >>> window = Window(-1000.0, 1000.0)
     >>> window.forward(torch.tensor([-3000.0, 0.0, 500.0])).tolist()
     [-1.0, 0.0, 0.5]
     >>> window.inverse(torch.tensor([0.5])).tolist()
@@ -95,7 +95,7 @@ class Percentile:
     Raises:
         ValueError: unless 0 <= low < high <= 100.
 
-    >>> Percentile(0, 100, background=None).fit(torch.tensor([2.0, 4.0, 10.0]))
+    >>> Percentile(0.0, 100.0, background=None).fit(torch.tensor([2.0, 4.0, 10.0]))
     Window(low=2.0, high=10.0)
     """
 
@@ -247,7 +247,7 @@ def fitted(x: Tensor, rule: RangeRule | None, stored: str, mask: Tensor | None =
     if "float" in stored and -1 <= low and high <= 1:
         return Window(-1.0, 1.0)
     raise ValueError(
-        f"{stored} values from {low:g} to {high:g} have no known range; give a rule: Window(-1000, 1000) for CT in "
+        f"{stored} values from {low:g} to {high:g} have no known range; give a rule: Window(-1000.0, 1000.0) for CT in "
         "Hounsfield units, Percentile() for MR and X-ray, Uptake() for PET"
     )
 

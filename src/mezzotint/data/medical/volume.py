@@ -7,7 +7,7 @@ last axis of `data` (w), column 1 to h, column 2 to d: a NIfTI file's first axis
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import torch
@@ -20,7 +20,7 @@ from mezzotint.data.medical.ranges import RangeMap, RangeRule, fitted
 __all__ = ["Volume"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """Values with their place in the patient; immutable, and every change of axes changes the affine with it.
 
@@ -45,7 +45,7 @@ class Volume:
     unit: str = ""
     range_map: RangeMap | None = None
     stored: str = "float32"
-    header: NiftiHeader | None = field(default=None, repr=False)
+    header: NiftiHeader | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 4 or self.data.numel() == 0 or self.data.dtype != torch.float32:
@@ -59,6 +59,11 @@ class Volume:
             raise ValueError(f"the last row of the affine is {a[3].tolist()}; expected 0, 0, 0, 1")
         if not float(torch.linalg.det(a[:3, :3] / a[:3, :3].norm(dim=0).clamp(min=1e-300)).abs()) > 1e-6:
             raise ValueError(f"the affine folds the volume flat, its columns are dependent: {a[:3, :3].tolist()}")
+
+    def __repr__(self) -> str:
+        d, h, w = (f"{s:.4g}" for s in self.spacing)
+        parts = [f"{tuple(self.data.shape)}", f"{d} x {h} x {w} mm", self.unit or "arbitrary unit"]
+        return f"Volume({', '.join(parts)}{'' if self.range_map is None else f', by {self.range_map}'})"
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -98,7 +103,7 @@ class Volume:
 
         >>> from mezzotint.data.medical import Window
         >>> ct = Volume(torch.full((1, 1, 1, 1), 500.0), torch.eye(4, dtype=torch.float64), unit="HU")
-        >>> ct.to_model(Window(-1000, 1000)).to_unit().data.item()
+        >>> ct.to_model(Window(-1000.0, 1000.0)).to_unit().data.item()
         500.0
         """
         if self.range_map is not None:
