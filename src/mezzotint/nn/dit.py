@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .embed import GlobalEmbedding, positions_2d
 from .inputs import Reads, check_image
+from .norm import Gainless, without_gains
 from .recompute import recomputed
 from .site import name_sites
 
@@ -75,6 +76,7 @@ class DiT(nn.Module):
         pooled: features of c["pooled"], added to the time embedding; 0 for none.
         concat: channels of c["concat"], concatenated to x; 0 for none.
         checkpoint: recompute activations in the backward pass: slower, less memory, the same gradients.
+        gainless: norms without a learned gain, "none" or "all" (those before cross-attention; see `without_gains`).
     Raises:
         ValueError: a setting that makes no network.
 
@@ -99,13 +101,14 @@ class DiT(nn.Module):
         pooled: int = 0,
         concat: int = 0,
         checkpoint: bool = False,
+        gainless: Gainless = "none",
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
         self.config: dict[str, Any] = {
             "in_channels": in_channels, "out_channels": out_channels, "patch": patch, "width": width,
             "depth": depth, "heads": heads, "context": context, "classes": classes, "pooled": pooled,
-            "concat": concat, "checkpoint": checkpoint,
+            "concat": concat, "checkpoint": checkpoint, "gainless": "none",
         }  # fmt: skip
         _check(self.config)
         self.checkpoint = checkpoint
@@ -126,6 +129,8 @@ class DiT(nn.Module):
         nn.init.normal_(self.embed.time_in.weight, std=0.02)
         nn.init.normal_(self.embed.time_out.weight, std=0.02)
         name_sites(self)
+        if gainless != "none":
+            without_gains(self, gainless)
 
     def forward(
         self, x: Float[Tensor, "b *chw"], time: Float[Tensor, "*b"], c: Mapping[str, Tensor] | None = None

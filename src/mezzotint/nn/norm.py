@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["NonScalingGroupNorm", "NonScalingLayerNorm", "without_gains"]
+__all__ = ["Gainless", "NonScalingGroupNorm", "NonScalingLayerNorm", "without_gains"]
+
+Gainless = Literal["none", "output", "all"]  # which norms of a network have no learned gain
 
 
 class NonScalingGroupNorm(nn.Module):
@@ -58,27 +60,35 @@ class NonScalingLayerNorm(nn.Module):
         return F.layer_norm(x, (self.features,), eps=self.eps) + self.bias
 
 
-def without_gains(net: nn.Module, where: Literal["all", "output"] = "all") -> nn.Module:
+def without_gains(net: nn.Module, where: Gainless = "all") -> nn.Module:
     """Replace the norms of a freshly built network, in place, by ones without a gain; returns the network.
 
     GroupNorm becomes `NonScalingGroupNorm` of one group, LayerNorm with a gain `NonScalingLayerNorm`. Which norms the
-    paper replaces could not be read; its code has the output's: "all" is our choice. A saved state has no gains, so a
-    network must be built and converted in the same way before it is loaded (a plain one refuses the state).
+    paper replaces could not be read; its code has the output's: "all" is our choice. The network's settings tell of it
+    (`UNet(..., gainless="all")` builds the same one), so that a model folder brings it back; a plain network refuses
+    its state, which has no gains.
 
     Args:
-        net: a UNet or a DiT (whose modulated norms have no gain of their own); or any module.
+        net: a UNet or a DiT (whose modulated norms have no gain of their own), alone or inside another network; or any
+            module without settings.
         where: "all", or the norm before the output alone (`net.norm`).
 
     Raises:
-        ValueError: where there is no norm to replace.
+        ValueError: where there is no norm to replace, or for a network whose settings could not tell of it.
 
     >>> from mezzotint.nn import UNet
     >>> net = without_gains(UNet(4, channels=16))
-    >>> any(name.endswith("norm.weight") for name, _ in net.named_parameters())
-    False
+    >>> any(name.endswith("norm.weight") for name, _ in net.named_parameters()), net.config["gainless"]
+    (False, 'all')
     """
-    if where not in ("all", "output"):
+    if where not in ("output", "all"):
         raise ValueError(f"without_gains got where={where!r}; expected all or output")
+    settings = [own for m in net.modules() if isinstance(own := getattr(m, "config", None), dict) and "gainless" in own]
+    if hasattr(net, "config") and not settings:
+        raise ValueError(
+            f"{type(net).__name__} has no setting for norms without gains, and could not be had back from a model "
+            "folder; expected a UNet or a DiT"
+        )
     found = {name: _plain(part) for name, part in net.named_modules()}
     chosen = {name: new for name, new in found.items() if new is not None and (where == "all" or name == "norm")}
     if not chosen:
@@ -89,6 +99,8 @@ def without_gains(net: nn.Module, where: Literal["all", "output"] = "all") -> nn
     for name, new in chosen.items():
         parent, _, last = name.rpartition(".")
         setattr(net.get_submodule(parent), last, new)
+    for own in settings:
+        own["gainless"] = where
     return net
 
 

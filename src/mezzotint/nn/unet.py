@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .embed import GlobalEmbedding
 from .inputs import Inputs, Reads, check_image
+from .norm import Gainless, without_gains
 from .recompute import recomputed
 from .resblock import Downsample, ResBlock, Upsample, group_norm, zeroed
 from .site import name_sites
@@ -38,6 +39,7 @@ class UNet(nn.Module):
         concat: channels of c["concat"], concatenated to x; 0 for none.
         dropout: probability inside the residual blocks (from torch's generator, which the caller seeds).
         checkpoint: recompute activations in the backward pass: slower, less memory, the same gradients.
+        gainless: norms without a learned gain, "none", that before the "output", or "all" (see `without_gains`).
     Raises:
         ValueError: a setting that makes no network.
 
@@ -64,6 +66,7 @@ class UNet(nn.Module):
         concat: int = 0,
         dropout: float = 0.0,
         checkpoint: bool = False,
+        gainless: Gainless = "none",
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
@@ -71,7 +74,7 @@ class UNet(nn.Module):
             "in_channels": in_channels, "out_channels": out_channels, "channels": channels,
             "mult": list(mult), "blocks": blocks, "attention": list(attention), "head_dim": head_dim,
             "context": context, "classes": classes, "pooled": pooled, "concat": concat,
-            "dropout": dropout, "checkpoint": checkpoint,
+            "dropout": dropout, "checkpoint": checkpoint, "gainless": "none",
         }  # fmt: skip
         _check(self.config)
         self.checkpoint = checkpoint
@@ -111,6 +114,8 @@ class UNet(nn.Module):
         self.norm = group_norm(now)
         self.head = zeroed(nn.Conv2d(now, out_channels, 3, padding=1))
         name_sites(self)
+        if gainless != "none":
+            without_gains(self, gainless)
 
     def forward(
         self, x: Float[Tensor, "b *chw"], time: Float[Tensor, "*b"], c: Mapping[str, Tensor] | None = None
