@@ -43,8 +43,8 @@ class AdversarialTask:
         generator: the autoencoder's loss, which holds the discriminator.
         lr, betas: of both; (0.5, 0.9) as in the released code.
         clip: largest gradient norm of each; None, as in the released code, for no clipping.
-        ema: largest decay of the autoencoder's average, or several of them, or `Power` lengths; None for none, as in the
-            released code.
+        ema: largest decay of the autoencoder's average, or several of them, or `Power` lengths; None, as in the
+            released code, for none.
 
     Source: arXiv 2112.10752, released code.
     """
