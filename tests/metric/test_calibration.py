@@ -49,7 +49,7 @@ def test_correlation_of_spread_with_error(draw: Draw) -> None:
 def test_areas_of_random_scores() -> None:
     """A score that knows nothing: average precision is the prevalence, the other area 1/2, within 3 standard errors.
 
-    Of n cases with P positives in random order, E[AP] = q + (1 - q) H_n / n with q = (P - 1)/(n - 1), H_n = 1 + ... 1/n.
+    Of n cases with P positives in random order, E[AP] = q + (1 - q) H_n / n with q = (P - 1)/(n - 1).
     """
     n, draws, share = 2000, 40, 0.2
     u = Noise(range(draws)).uniform("score", 0, (2, n), dtype=torch.float64)
