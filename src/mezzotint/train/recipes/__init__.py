@@ -7,6 +7,7 @@ from mezzotint.train.recipes.pixels import emoji_epg, emoji_pretraining
 RECIPES = {
     "emoji": emoji,
     "emoji-autoencoder": emoji_autoencoder,
+    "emoji-epg": emoji_epg,
     "emoji-pixel": emoji_pixel,
     "emoji-fast": emoji_fast,
     "emoji-pretraining": emoji_pretraining,
