@@ -33,8 +33,8 @@ class REDDiff(Restorer):
     x0 = mu + sigma_x0 xi, x_t = alpha_t x0 + sigma_t eps, w_t = lam weight(sigma_t / alpha_t). Starts at mu = guess(y)
     without noise, and goes through the grid's times but the last, where there is no noise. One network call a step
     and no gradient through it; of the operator only a gradient is asked (the adjoint where it is linear). The result
-    is a point estimate: several seeds are restarts, and how far they lie apart is noise of the optimisation, much less
-    than the posterior's width (`spread` is False).
+    is a point estimate: several seeds are restarts, and how far they lie apart is noise of the optimisation, which grows
+    with lr and knows nothing of the posterior (`spread` is False).
 
     What is particular:
     - the means are over the m measurements and the n pixels of a row, so that the balance is lam m / n, another one for
