@@ -6,13 +6,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mezzotint as mz
 from mezzotint.core import Condition, Cosine, Discrete, EpsDenoiser, Noise, VDenoiser, WConditioned
 from mezzotint.data import Scenes, indices
 from mezzotint.data.emoji import emoji_folder
+from mezzotint.guide import CFG
+from mezzotint.io.picture import pixels
 from mezzotint.latent import Identity
 from mezzotint.metric.card import weights_hash
 from mezzotint.model import Model
@@ -23,6 +27,7 @@ from mezzotint.sample import DDIM, DistilledStochastic, encode
 from mezzotint.train import Annealed, Budget, DistillationRecipe, Guiding, Halving, LinearDecay, Single, with_overrides
 from mezzotint.train.overrides import leaves
 from mezzotint.train.recipes import RECIPES
+from mezzotint.train.report import Reporting
 
 ENGINE = Single("cpu")
 
@@ -108,6 +113,26 @@ def test_students_say_what_they_are(finished):
     states = [m.denoiser.net.state_dict() for m in RECIPE.students(finished).values()]
     for a, b in zip(states, states[1:]):
         assert all(not torch.equal(a[k], b[k]) for k in a if k.endswith("weight"))
+
+
+def test_every_stage_shows_its_teacher_above_its_student(tmp_path):
+    """Of the same seeds and conditions: a student's row at its end is the teacher's row of the next stage."""
+    recipe = replace(RECIPE, guided=replace(RECIPE.guided, budget=Budget(steps=4, batch=8, save=2)))
+    recipe.run(tmp_path, ENGINE, reporting=Reporting(page=False))
+    shown: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
+    for path in tmp_path.glob("*/samples/*.png"):
+        rows = np.split(np.asarray(Image.open(path).convert("RGB"))[2:], 4)  # a gap of 2 around pictures of 8
+        shown[path.parts[-3], int(path.stem)] = np.stack(rows[::2]), np.stack(rows[1::2])
+    assert sorted(shown) == [("guided", 2), ("guided", 4), ("steps-0001", 3), ("steps-0002", 3)]
+    for before, after in ((("guided", 4), ("steps-0002", 3)), (("steps-0002", 3), ("steps-0001", 3))):
+        assert np.array_equal(shown[before][1], shown[after][0]) and not np.array_equal(*shown[after])
+    above = shown["guided", 2][0]
+    assert np.array_equal(above, shown["guided", 4][0])  # the teacher does not learn
+    model = teacher()
+    with torch.no_grad():
+        z = DDIM()(CFG(3.0)(model.denoiser), Noise(range(8))("x_T", 0, (3, 8, 8)), steps=4, c=scenes(model, 8, 0)(0).c)
+    places = [torch.from_numpy(above[i // 4, :8, 2 + 10 * (i % 4) :][:, :8]) for i in range(8)]
+    assert torch.equal(torch.stack(places), pixels(z))
 
 
 def test_the_first_student_is_the_average(finished):
@@ -200,7 +225,9 @@ def test_starts_for_the_stochastic_sampler(tmp_path):
 
 def test_an_encoder_is_distilled_by_the_same_recipe(tmp_path):
     recipe = replace(RECIPE, start=4, end=2, direction="encode", guidance=1.0)
-    recipe.run(tmp_path, ENGINE, reporting=None)
+    recipe.run(tmp_path, ENGINE, reporting=Reporting(page=False))
+    assert [path.parts[-3] for path in tmp_path.glob("*/samples/00000004.png")] == ["guided"]  # encoders draw nothing
+    assert not (tmp_path / "steps-0002" / "samples").exists()
     d = recipe.model(tmp_path).denoiser
     assert isinstance(d, WConditioned) and d.encoder and d.steps == 2
     x, c = Noise([3, 4])("x", 0, (3, 8, 8)), d.told(Condition({"label": torch.tensor([1, 2])}), 1.0)

@@ -3,93 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from mezzotint.core import NetworkDenoiser, WConditioned
+from mezzotint.latent import Autoencoder
 from mezzotint.model import Model, load
 from mezzotint.nn.guidance import guided_student, halved_student
 from mezzotint.objective.batch import Objective
 from mezzotint.objective.guided import GuidedDistillation
 from mezzotint.objective.progressive import EncoderDistillation, ProgressiveDistillation, check_kind
 from mezzotint.train.denoising import DenoisingTask
+from mezzotint.train.distil_pictures import Compared
+from mezzotint.train.distil_settings import Annealed, Guiding, Halving, LinearDecay
 from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report
-from mezzotint.train.recipe import AdamW, Batches, Budget, Runnable
-from mezzotint.train.schedule import RateSchedule
+from mezzotint.train.recipe import Batches, Runnable
+from mezzotint.train.report.samples import FirstBatch, Samples
 
 __all__ = ["Annealed", "DistillationRecipe", "Guiding", "Halving", "LinearDecay"]
-
-_FEW = 4  # steps from which on halvings are longer
-
-
-@dataclass(frozen=True)
-class LinearDecay:
-    """factor(s) = 1 - s / steps, 0 from `steps` on.
-
-    Args:
-        steps: length of the run.
-
-    >>> [LinearDecay(4)(s) for s in (0, 1, 4, 5)]
-    [1.0, 0.75, 0.0, 0.0]
-    """
-
-    steps: int
-
-    def __call__(self, step: int) -> float:
-        return max(1.0 - step / self.steps, 0.0)
-
-
-@dataclass(frozen=True)
-class Annealed(AdamW):
-    """Adam at a rate that falls linearly to 0 over the stage, whatever its `schedule` says; no weight decay.
-
-    Source: arXiv 2202.00512, appendix B (code).
-    """
-
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-
-    def rate(self, steps: int) -> RateSchedule:
-        """See AdamW.rate."""
-        return LinearDecay(steps)
-
-
-@dataclass(frozen=True)
-class Guiding:
-    """Stage 1: one network learns the guided prediction of any weight.
-
-    Args:
-        optimiser: constant 1e-4 in the paper.
-        budget: of the stage.
-        ema: largest decay of the average, which is what is kept.
-    """
-
-    optimiser: AdamW = AdamW(lr=1e-4, weight_decay=0.0)
-    budget: Budget = Budget(steps=5000)
-    ema: float | None = 0.9999
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Stage 2, once for each halving: a fresh optimiser, no average.
-
-    Args:
-        optimiser: annealed.
-        budget: of each halving.
-        longer: times as many steps for students of 4 steps and less.
-    """
-
-    optimiser: Annealed = Annealed()
-    budget: Budget = Budget(steps=2000)
-    longer: float = 2.0
-
-    def of(self, steps: int) -> Budget:
-        """The budget of the halving to so many steps."""
-        return replace(self.budget, steps=round(self.budget.steps * (self.longer if steps <= _FEW else 1)))
 
 
 @dataclass(frozen=True)
@@ -101,6 +36,7 @@ class _Stage(Runnable):
     batches: Batches
     ema: float | None
     parent: str
+    shown: Samples | None
 
     def build(self) -> tuple[DenoisingTask, Batches]:
         o = self.optimiser
@@ -112,16 +48,22 @@ class _Stage(Runnable):
 
     def identity(self) -> dict[str, Any]:
         """As ever, with the length, which shapes every step, and the weights that are distilled (in `parent`)."""
-        return {**super().identity(), "budget.steps": self.budget.steps}
+        told = {**super().identity(), "budget.steps": self.budget.steps}
+        told.pop("shown")  # pictures change no numbers
+        return told
+
+    def pictures(self, batches: Batches) -> Samples | None:
+        """Samples of teacher and student, in every stage of the same seeds and conditions; none of an encoder."""
+        return self.shown
 
 
 @dataclass(frozen=True)
 class DistillationRecipe:
     """Both stages of guided distillation: students of start/2, start/4, ..., end steps, each from the one before.
 
-    OUT/guided and OUT/steps-NNNN are the runs; OUT/students/guided and OUT/students/NNNN are model folders, each with
-    its number of steps, range of weights, schedule, prediction, and the hash of the weights that it was distilled
-    from; OUT/model is the last. A run that was stopped goes on where it was.
+    OUT/guided and OUT/steps-NNNN are the runs, with pictures of teacher and student; OUT/students/guided and
+    OUT/students/NNNN are model folders, each with its number of steps, range of weights, schedule, prediction, and the
+    hash of the weights that it was distilled from; OUT/model is the last. A run that was stopped goes on where it was.
 
     Args:
         name: of the model.
@@ -192,7 +134,7 @@ class DistillationRecipe:
         data = _Shared(self.data, model, self.seed)
         before, first = model, 0
         for n in (None, *self.numbers):
-            stage = self._stage(n, before, data, first)
+            stage = self._stage(n, before, data, first, model.autoencoder)
             report = stage.run(_run(out, n), engine, on_step=on_step, **options)
             if not report.finished:
                 return report
@@ -213,7 +155,7 @@ class DistillationRecipe:
         found = {n: _place(Path(out), n) for n in (None, *self.numbers)}
         return {n: load(path) for n, path in found.items() if path.is_dir()}
 
-    def _stage(self, n: int | None, before: Model, data: _Shared, first: int) -> _Stage:
+    def _stage(self, n: int | None, before: Model, data: _Shared, first: int, decoder: Autoencoder) -> _Stage:
         from mezzotint.metric.card import weights_hash
 
         d, parent = before.denoiser, weights_hash(before.denoiser.net)
@@ -230,9 +172,12 @@ class DistillationRecipe:
                 objective = ProgressiveDistillation(d, n, self.w_range, target, starts=starts)  # type: ignore[arg-type]
             settings, budget, ema = self.halving.optimiser, self.halving.of(n), None
             student = _Starts(d, self.w_range, parent, n, starts, self.direction == "encode")
+        steps = (self.start, self.start) if n is None else (2 * n, n)
+        compared = partial(Compared.like, teacher=d, autoencoder=decoder, w=self.guidance, steps=steps)
+        shown = FirstBatch(data(self.guided.budget.batch, 0), compared)
         return _Stage(
             f"{self.name}-{n or 'guided'}", settings, budget, self.seed, student, objective,
-            data(budget.batch, first), ema, parent,
+            data(budget.batch, first), ema, parent, None if student.encoder else shown,
         )  # fmt: skip
 
     def _save(self, n: int | None, stage: _Stage, out: Path, teacher: Model) -> None:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,9 @@ from mezzotint.core.condition import Condition
 from mezzotint.core.noise import Noise
 from mezzotint.train.share import rows_of
 from mezzotint.train.task import Task
+
+if TYPE_CHECKING:
+    from mezzotint.sample import Sampler
 
 __all__ = ["DenoisedSamples", "FirstBatch", "Reconstructions", "Samples", "at_rest"]
 
@@ -45,7 +48,7 @@ def at_rest(task: Task) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class DenoisedSamples:
-    """Samples of a denoiser in training from seeds 0, 1, 2, ...: DPM-Solver++ 2M, without guidance.
+    """Samples of a denoiser in training from seeds 0, 1, 2, ..., without guidance.
 
     Args:
         shape: of one (latent) sample.
@@ -53,6 +56,7 @@ class DenoisedSamples:
         c: conditions, one a sample; None for none.
         count: of images.
         steps: of the sampler.
+        sampler: None for DPM-Solver++ 2M.
     """
 
     shape: tuple[int, ...]
@@ -60,6 +64,7 @@ class DenoisedSamples:
     c: Condition | None = None
     count: int = 16
     steps: int = 20
+    sampler: Sampler | None = None
 
     @classmethod
     def like(cls, batch: Any, autoencoder: nn.Module, count: int = 16, steps: int = 20) -> DenoisedSamples:
@@ -70,14 +75,17 @@ class DenoisedSamples:
 
     def __call__(self, task: Task, step: int) -> Float[Tensor, "n c h w"]:
         """Images in [-1, 1]; `task.modules` has a "denoiser"."""
+        return self.of(task.modules["denoiser"])
+
+    def of(self, denoiser: Any) -> Float[Tensor, "n c h w"]:
+        """Images in [-1, 1] of any denoiser, by the same seeds."""
         from mezzotint.sample import DPMSolverPP
 
-        denoiser: Any = task.modules["denoiser"]
         device = next(denoiser.parameters()).device
         noise = Noise(range(self.count))
         c = None if self.c is None else self.c.to(device)
         prior = noise("x_T", 0, self.shape, device=device) * float(denoiser.schedule.sigma(torch.tensor(1.0)))
-        z = DPMSolverPP(order=2)(denoiser, prior, steps=self.steps, c=c, noise=noise)
+        z = (self.sampler or DPMSolverPP(order=2))(denoiser, prior, steps=self.steps, c=c, noise=noise)
         return self._decoder(device)(z)
 
     def _decoder(self, device: torch.device) -> Callable[[Tensor], Tensor]:
