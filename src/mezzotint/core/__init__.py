@@ -1,5 +1,6 @@
 """The mathematics: schedules, grids, predictions, denoisers, conditions, noise. No networks, no files."""
 
+from mezzotint.core.bernoulli import BernoulliChain
 from mezzotint.core.boundary import BoundaryDenoiser
 from mezzotint.core.condition import Condition
 from mezzotint.core.denoiser import (
@@ -30,6 +31,7 @@ from mezzotint.core.shifted import Shifted
 from mezzotint.core.simplex import Simplex, SimplexNoise
 
 __all__ = [
+    "BernoulliChain",
     "GRIDS",
     "NAMED_GRIDS",
     "VE",

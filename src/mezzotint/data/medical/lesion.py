@@ -13,6 +13,7 @@ from mezzotint.core.noise import Noise
 __all__ = ["draw_lesions"]
 
 _WAVES = (2, 3, 4)
+_WAVE = 0.15  # greatest size of each, as a share of the radius
 
 
 def draw_lesions(
@@ -36,7 +37,9 @@ def draw_lesions(
     u = noise.uniform("lesion", 0, (8,), dtype=torch.float64)
     low, high = (min(r, side / 5) for r in radius)
     r = low + (high - low) * u[:, 0]
-    around, out = 2 * math.pi * u[:, 1], 0.22 * u[:, 2].sqrt()
+    # with all its waves it stays inside the smallest head
+    reach = (0.29 - (1 + len(_WAVES) * _WAVE) * r / side).clamp(0, 0.22)
+    around, out = 2 * math.pi * u[:, 1], reach * u[:, 2].sqrt()
     centre = [size[-2] * (0.5 + out * around.sin()), size[-1] * (0.5 + out * around.cos())]
     axes = torch.meshgrid(*[torch.arange(s, dtype=torch.float64) + 0.5 for s in size], indexing="ij")
     wide = (-1, *[1] * n)
@@ -52,7 +55,7 @@ def draw_lesions(
         waves = [v[:, 2 * i] * torch.cos(wave * angle + 2 * math.pi * v[:, 2 * i + 1]) for i, wave in enumerate(_WAVES)]
         return size * sum(waves, torch.zeros_like(angle))
 
-    true = outline("lesion outline", 0, 0.15)
+    true = outline("lesion outline", 0, _WAVE)
     distance = away - r.view(wide) * (1 + true)
     drawn = [away < r.view(wide) * (1 + true + b + outline("annotator", j, 0.08)) for j, b in enumerate(bias)]
     sign = torch.where(u[:, 4] < 0.5, -1.0, 1.0).double()
