@@ -1,6 +1,7 @@
 """Restoration: an image from a measurement of it, over any denoiser."""
 
 from mezzotint.restore.dps import DPS
+from mezzotint.restore.from_guess import FromGuess
 from mezzotint.restore.ilvr import ILVR
 from mezzotint.restore.mcg import MCG
 from mezzotint.restore.problem import Problem
@@ -27,4 +28,5 @@ __all__ = [
     "REDDiffPrior",
     "RePaint",
     "TimeTravel",
+    "FromGuess",
 ]
