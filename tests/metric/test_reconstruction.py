@@ -15,7 +15,9 @@ from mezzotint.metric import (
     nmse,
     psnr,
     spectral_angle,
+    ssim,
     volume_psnr,
+    volume_report,
 )
 
 Draw = Callable[..., Tensor]
@@ -102,3 +104,18 @@ def test_bad_arguments() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_a_report_of_a_volume_states_each_measure_with_and_without_the_background(draw: Draw) -> None:
+    x = draw(1, 3, 16, 16).abs()
+    y, body = x + 0.1 * draw(1, 3, 16, 16), torch.zeros(3, 16, 16, dtype=torch.bool)
+    body[:, 4:12, 4:12] = True
+    found = {r.name: r for r in volume_report(y, x, body, unit="HU")}
+    assert len(found) == 7 and found["mean absolute error inside the mask"].card.notes == "unit HU"
+    assert found["volume psnr"].value == pytest.approx(volume_psnr(y[None], x[None]).item())
+    part = [z[:, :, 4:12, 4:12][None] for z in (y, x)]
+    assert found["nmse inside the mask"].value == pytest.approx(nmse(part[0], part[1]).item())
+    slices = [ssim(y[:, k : k + 1], x[:, k : k + 1], float(x.max())).item() for k in range(3)]
+    assert found["ssim of slices, gaussian 11"].value == pytest.approx(sum(slices) / 3)
+    with pytest.raises(ValueError, match="expected .c, d"):
+        volume_report(x[0], x[0])

@@ -27,6 +27,7 @@ from mezzotint.metric.ssim import ssim
 from mezzotint.metric.surface import SurfaceDistances, hausdorff, surface_dice, surface_distances
 from mezzotint.metric.textscore import CLIP, TextScore, load_clip
 from mezzotint.metric.trunks import Trunk, load_lpips
+from mezzotint.metric.volume_report import volume_report
 
 __all__ = [
     "MEASURES",
@@ -99,4 +100,5 @@ __all__ = [
     "surface_dice",
     "surface_distances",
     "volume_psnr",
+    "volume_report",
 ]
