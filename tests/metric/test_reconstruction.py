@@ -117,5 +117,5 @@ def test_a_report_of_a_volume_states_each_measure_with_and_without_the_backgroun
     assert found["nmse inside the mask"].value == pytest.approx(nmse(part[0], part[1]).item())
     slices = [ssim(y[:, k : k + 1], x[:, k : k + 1], float(x.max())).item() for k in range(3)]
     assert found["ssim of slices, gaussian 11"].value == pytest.approx(sum(slices) / 3)
-    with pytest.raises(ValueError, match="expected .c, d"):
+    with pytest.raises(ValueError, match="expected equal"):
         volume_report(x[0], x[0])
