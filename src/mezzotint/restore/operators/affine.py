@@ -12,7 +12,7 @@ from mezzotint.restore.operators.spectral import SpectralOperator
 __all__ = ["Affine", "Scale", "pixel_map"]
 
 
-def pixel_map(value: Tensor | float, owner: str, name: str, least: float, greatest: float) -> Tensor:
+def pixel_map(value: Tensor | float | int, owner: str, name: str, least: float | int, greatest: float | int) -> Tensor:
     """A number for each pixel as (1 or b, 1 or c, h, w), or (1, 1, 1, 1) for one number.
 
     Raises:
@@ -60,7 +60,7 @@ class Scale(SpectralOperator):
 
     gain: Tensor
 
-    def __init__(self, gain: Tensor | float) -> None:
+    def __init__(self, gain: Tensor | float | int) -> None:
         super().__init__()
         self.register_buffer("gain", pixel_map(gain, "Scale", "a gain", 0, torch.finfo(torch.float32).max))
 

@@ -29,7 +29,7 @@ class Clip(Operator):
     [[-0.5, 1.0]]
     """
 
-    def __init__(self, gain: float = 2.0, low: float = -1.0, high: float = 1.0) -> None:
+    def __init__(self, gain: float | int = 2.0, low: float | int = -1.0, high: float | int = 1.0) -> None:
         super().__init__()
         if not (0 < gain < math.inf and low < high):
             raise ValueError(f"Clip got gain={gain}, low={low}, high={high}; expected gain > 0 and low < high")

@@ -33,7 +33,9 @@ def normalised_maps(maps: Float[Tensor, "b k2 h w"]) -> Float[Tensor, "b k2 h w"
     return torch.where(seen, maps / total.where(seen, torch.ones_like(total)), torch.zeros_like(maps))
 
 
-def coil_maps(size: int | Sequence[int], coils: int, *, distance: float = 1.2, width: float = 1.0) -> Tensor:
+def coil_maps(
+    size: int | Sequence[int], coils: int, *, distance: float | int = 1.2, width: float | int = 1.0
+) -> Tensor:
     """Smooth complex sensitivities of coils on a ring around the image, normalised.
 
         C_j(p) ~ exp(-|p - c_j|^2 / (2 width^2)) exp(i (2 pi j / coils + p . c_j)),  p in [-1, 1]^2

@@ -46,10 +46,10 @@ class FanBeam(RayTransform):
         self,
         angles: Tensor | Sequence[float],
         size: int | Sequence[int],
-        source: float | None = None,
+        source: float | int | None = None,
         detector: int | None = None,
         *,
-        spacing: float = 1.0,
+        spacing: float | int = 1.0,
     ) -> None:
         h, w = need_size(size, "FanBeam")
         beta = need_angles(angles, "FanBeam")
@@ -75,7 +75,7 @@ class FanBeam(RayTransform):
         self.register_buffer("angles", beta, persistent=False)
 
     @classmethod
-    def sparse(cls, count: int, size: int | Sequence[int], source: float | None = None) -> FanBeam:
+    def sparse(cls, count: int, size: int | Sequence[int], source: float | int | None = None) -> FanBeam:
         """`count` angles, evenly over the full turn."""
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"FanBeam got {count!r} angles; expected a whole number >= 1")

@@ -35,7 +35,9 @@ class Haze(Affine):
     [0.5, 0.5, 0.5]
     """
 
-    def __init__(self, transmission: Tensor | float, airlight: float | Sequence[float] | Tensor = 1.0) -> None:
+    def __init__(
+        self, transmission: Tensor | float | int, airlight: float | int | Sequence[float] | Tensor = 1.0
+    ) -> None:
         t = pixel_map(transmission, "Haze", "a transmission", 0, 1)
         air = torch.as_tensor(airlight, dtype=t.dtype).reshape(1, -1, 1, 1)
         if not air.numel() or not bool(((air >= -1) & (air <= 1)).all()):
@@ -43,7 +45,9 @@ class Haze(Affine):
         super().__init__(Scale(t), (1 - t) * air)
 
     @classmethod
-    def of_depth(cls, depth: Tensor, beta: float = 1.0, airlight: float | Sequence[float] | Tensor = 1.0) -> Haze:
+    def of_depth(
+        cls, depth: Tensor, beta: float | int = 1.0, airlight: float | int | Sequence[float] | Tensor = 1.0
+    ) -> Haze:
         """Haze of t = exp(-beta depth).
 
         Args:

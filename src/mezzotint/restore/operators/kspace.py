@@ -15,7 +15,7 @@ from mezzotint.restore.operators.radon import need_size
 __all__ = ["cartesian_mask", "radial_mask", "random_mask"]
 
 
-def _share(kept: int, count: int, acceleration: float, what: str) -> int:
+def _share(kept: int, count: int, acceleration: float | int, what: str) -> int:
     """How many of `count` are sampled in all; at least `kept`."""
     if not 1 <= acceleration < math.inf:
         raise ValueError(f"a k-space mask got acceleration={acceleration}; expected a number >= 1 (1 samples all)")
@@ -36,7 +36,7 @@ def _picked(fixed: Tensor, total: int, noise: Noise) -> Tensor:
 
 
 def cartesian_mask(
-    size: int | Sequence[int], acceleration: float, noise: Noise, *, centre: float = 0.08
+    size: int | Sequence[int], acceleration: float | int, noise: Noise, *, centre: float | int = 0.08
 ) -> Bool[Tensor, "b 1 h w"]:
     """Columns of k-space (phase encoding runs along the width): round(w / acceleration) of them, exactly.
 
@@ -69,7 +69,7 @@ def cartesian_mask(
 
 
 def random_mask(
-    size: int | Sequence[int], acceleration: float, noise: Noise, *, centre: float = 0.02
+    size: int | Sequence[int], acceleration: float | int, noise: Noise, *, centre: float | int = 0.02
 ) -> Bool[Tensor, "b 1 h w"]:
     """Single frequencies, round(h w / acceleration) of them, exactly: those nearest zero, the others uniformly chosen.
 
@@ -90,7 +90,7 @@ def random_mask(
     return _picked(near, total, noise).reshape(len(noise), 1, h, w)
 
 
-def radial_mask(size: int | Sequence[int], spokes: int, *, start: float = 0.0) -> Bool[Tensor, "1 1 h w"]:
+def radial_mask(size: int | Sequence[int], spokes: int, *, start: float | int = 0.0) -> Bool[Tensor, "1 1 h w"]:
     """Lines through zero frequency, evenly turned: the frequencies of the grid that each passes nearest.
 
     A radial scan moved to the grid; true radial samples lie between grid points.

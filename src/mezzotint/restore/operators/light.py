@@ -34,7 +34,7 @@ class LowLight(Operator):
     gain: Tensor
     value_range = (-1.0, 1.0)
 
-    def __init__(self, gain: Tensor | float = 0.3, gamma: float = 1.0) -> None:
+    def __init__(self, gain: Tensor | float | int = 0.3, gamma: float | int = 1.0) -> None:
         super().__init__()
         if not 1 <= gamma <= 10:
             raise ValueError(f"LowLight got gamma={gamma}; expected a number from 1 to 10")

@@ -36,7 +36,7 @@ class PhaseRetrieval(Operator):
     torch.Size([1, 1, 12, 12])
     """
 
-    def __init__(self, size: int | tuple[int, int], oversample: float = 2.0) -> None:
+    def __init__(self, size: int | tuple[int, int], oversample: float | int = 2.0) -> None:
         super().__init__()
         if not 0 <= oversample < math.inf:
             raise ValueError(f"PhaseRetrieval got oversample={oversample}; expected a number >= 0")

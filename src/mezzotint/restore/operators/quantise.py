@@ -30,7 +30,7 @@ class Quantise(Operator):
     [[-1.0, 1.0]]
     """
 
-    def __init__(self, bits: int, low: float = -1.0, high: float = 1.0) -> None:
+    def __init__(self, bits: int, low: float | int = -1.0, high: float | int = 1.0) -> None:
         super().__init__()
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 16:
             raise ValueError(f"Quantise got bits={bits!r}; expected a whole number from 1 to 16")

@@ -65,7 +65,7 @@ class Radon(RayTransform):
         size: int | Sequence[int],
         detector: int | None = None,
         *,
-        spacing: float = 1.0,
+        spacing: float | int = 1.0,
     ) -> None:
         h, w = need_size(size, "Radon")
         theta = need_angles(angles, "Radon")
@@ -88,7 +88,7 @@ class Radon(RayTransform):
 
     @classmethod
     def limited(
-        cls, count: int, size: int | Sequence[int], start: float, span: float, detector: int | None = None
+        cls, count: int, size: int | Sequence[int], start: float | int, span: float | int, detector: int | None = None
     ) -> Radon:
         """`count` angles, evenly over [start, start + span) degrees, span < 180: limited-angle CT."""
         if not 0 < span < 180:
@@ -123,7 +123,7 @@ def need_window(window: str) -> None:
         raise ValueError(f"filtered back-projection got window={window!r}; choose ramp or hann")
 
 
-def _even(count: int, start: float, span: float) -> Tensor:
+def _even(count: int, start: float | int, span: float | int) -> Tensor:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"Radon got {count!r} angles; expected a whole number >= 1")
     return torch.deg2rad(start + span * torch.arange(count, dtype=torch.float64) / count)

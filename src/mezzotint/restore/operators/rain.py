@@ -20,10 +20,10 @@ def rain_layer(
     size: int | Sequence[int],
     noise: Noise,
     *,
-    density: float = 0.01,
-    length: float = 9.0,
-    angle: float = 10.0,
-    strength: float = 0.6,
+    density: float | int = 0.01,
+    length: float | int = 9.0,
+    angle: float | int = 10.0,
+    strength: float | int = 0.6,
 ) -> Float[Tensor, "b 1 h w"]:
     """Straight streaks: random drops, each smeared along one direction.
 

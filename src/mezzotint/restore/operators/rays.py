@@ -161,7 +161,7 @@ def _starts(count: Tensor) -> Tensor:
     return (count.cumsum(0) - count).int()
 
 
-def ramp_filtered(y: Float[Tensor, "*b n"], spacing: float, hann: bool) -> Float[Tensor, "*b n"]:
+def ramp_filtered(y: Float[Tensor, "*b n"], spacing: float | int, hann: bool) -> Float[Tensor, "*b n"]:
     """Projections filtered by |f| up to the bins' Nyquist frequency, without wrap-around.
 
     The filter is the band-limited one sampled in space, h(0) = 1/4, h(n) = -1/(pi n)^2 for odd n and 0 for even n

@@ -27,6 +27,6 @@ class Shadow(Affine):
     0.0
     """
 
-    def __init__(self, matte: Tensor | float) -> None:
+    def __init__(self, matte: Tensor | float | int) -> None:
         s = pixel_map(matte, "Shadow", "a matte", 0, 1)
         super().__init__(Scale(s), s - torch.ones_like(s))
