@@ -9,7 +9,7 @@ from torch import Tensor
 from mezzotint.core import VE, VP, Condition, Cosine, Flow, FlowDenoiser, Gaussian, GaussianMixture, Noise
 from mezzotint.guide import CFG
 from mezzotint.restore import DPS, MCG, RatioPower, REDDiff, REDDiffParallel, REDDiffPrior, REDWeight
-from mezzotint.restore.fit import misfit_gradient
+from mezzotint.restore.fit import first_image, misfit_gradient
 from mezzotint.restore.operators import LinearOperator, Matrix, Operator
 from mezzotint.restore.problem import Problem
 
@@ -241,3 +241,14 @@ def test_wrong_calls_say_what_is_wrong(name, unchecked):
     call, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_noisy_blur_is_not_blown_up_at_the_start():
+    faint = Matrix(torch.diag(torch.tensor([1.0, 0.5, 1e-5], dtype=F64)))
+    y = torch.tensor([[0.3, -0.2, 0.1]], dtype=F64)
+    quiet, noisy = (Problem.of(faint, y, Noise([0]), std=std) for std in (0.0, 0.1))
+    assert torch.equal(first_image(quiet), quiet.guess) and float(quiet.guess.abs().max()) > 1e3
+    s = torch.tensor([1.0, 0.5, 1e-5], dtype=F64)
+    torch.testing.assert_close(first_image(noisy), y * s / (s**2 + 0.01), rtol=0, atol=1e-12)
+    clipped = Problem.of(Clipped(), y, Noise([0]), std=0.1)
+    assert torch.equal(first_image(clipped), clipped.guess)

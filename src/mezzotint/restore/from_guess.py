@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, resolve_grid
 from mezzotint.core.grid import Grid
+from mezzotint.restore.fit import first_image
 from mezzotint.restore.operators import LinearOperator, Operator
 from mezzotint.restore.problem import Problem
 from mezzotint.restore.restorer import Restorer, SampledRestorer
@@ -83,7 +84,7 @@ class FromGuess(Restorer):
             if run.linear and not isinstance(operator, LinearOperator):
                 raise ValueError(f"{type(run).__name__} needs a linear operator and {type(operator).__name__} is none")
             run, informed = run.sampler(problem), run.informed(d, problem)
-        like = problem.guess
+        like = first_image(problem)
         z = noise("x_T", 0, tuple(like.shape[1:]), dtype=like.dtype, device=like.device)
         alpha, sigma = float(d.schedule.alpha(times[:1])), float(d.schedule.sigma(times[:1]))
         return run(informed, alpha * like + sigma * z, grid=times, c=c, noise=noise, on_step=on_step)

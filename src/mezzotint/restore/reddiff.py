@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule, resolve_grid
 from mezzotint.core.grid import Grid
-from mezzotint.restore.fit import check_fit, misfit_gradient
+from mezzotint.restore.fit import check_fit, first_image, misfit_gradient
 from mezzotint.restore.operators import Operator
 from mezzotint.restore.problem import Problem
 from mezzotint.restore.red_weight import REDWeight, red_weight
@@ -31,10 +31,10 @@ class REDDiff(Restorer):
     """Minimise |y - A(x0)|^2 / (2 m) + w_t <stopgrad(eps_hat(x_t) - eps), x0> / n over mu, one step of Adam a time t.
 
     x0 = mu + sigma_x0 xi, x_t = alpha_t x0 + sigma_t eps, w_t = lam weight(sigma_t / alpha_t). Starts at mu = guess(y)
-    without noise, and goes through the grid's times but the last, where there is no noise. One network call a step
-    and no gradient through it; of the operator only a gradient is asked (the adjoint where it is linear). The result
-    is a point estimate: several seeds are restarts, and how far they lie apart is noise of the optimisation, which grows
-    with lr and knows nothing of the posterior (`spread` is False).
+    without noise (regularised where y is noisy: `first_image`), and goes through the grid's times but the last, where
+    there is no noise. One network call a step and no gradient through it; of the operator only a gradient is asked (the
+    adjoint where it is linear). The result is a point estimate: several seeds are restarts, and how far they lie apart
+    is noise of the optimisation, which grows with lr and knows nothing of the posterior (`spread` is False).
 
     What is particular:
     - the means are over the m measurements and the n pixels of a row, so that the balance is lam m / n, another one for
@@ -45,7 +45,7 @@ class REDDiff(Restorer):
       grows faster ("square") starts half a step below t = 1 instead: our choice.
     - mu after the last step is returned; the official code returns the one before: our choice.
     - nothing is clipped: mu may leave [-1, 1], clamp the result where that matters.
-    - the noise level of y is not used; the noisier it is the larger lam should be.
+    - the noise level of y is not used but for the start; the noisier y is the larger lam should be.
 
     Args:
         lr: rate of Adam, > 0 (0.1; the official scripts take 0.25 for inpainting, 0.5 for nonlinear operators).
@@ -104,7 +104,7 @@ class REDDiff(Restorer):
 
     def start(self, problem: Problem, noise: Noise) -> Float[Tensor, "b *s"]:
         """mu before the first step."""
-        return problem.guess
+        return first_image(problem)
 
     def __call__(
         self,
