@@ -14,6 +14,8 @@ from mezzotint.restore.operators.paired import need_images
 
 __all__ = ["RayTransform", "angle_shares", "ramp_filtered"]
 
+_SAME = 1e-5  # of a turn: angles that are nearer count as one (they may come from float32)
+
 
 def _joseph(points: Tensor, directions: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
     """One view's rays as rows of a sparse matrix: (entries per ray, pixels, weights).
@@ -195,9 +197,9 @@ def angle_shares(angles: Float[Tensor, " n"], turn: float) -> Float[Tensor, " n"
     [1.0, 1.0, 1.0]
     """
     place = angles.double() % turn
-    place = torch.where(turn - place < 1e-9 * turn, torch.zeros_like(place), place)
+    place = torch.where(turn - place < _SAME * turn, torch.zeros_like(place), place)
     ordered, order = place.sort()
-    group = torch.cat([ordered.new_zeros(1), (ordered.diff() > 1e-9 * turn).double().cumsum(0)]).long()
+    group = torch.cat([ordered.new_zeros(1), (ordered.diff() > _SAME * turn).double().cumsum(0)]).long()
     single = ordered[torch.cat([group.new_ones(1), group.diff()]) > 0]
     gap = torch.cat([single, single[:1] + turn]).diff()
     typical = gap.median()
