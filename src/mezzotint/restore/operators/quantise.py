@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.restore.operators.operator import Operator
-from mezzotint.restore.operators.straight import straight_round
+from mezzotint.restore.operators.straight import straight_through
 
 __all__ = ["Quantise"]
 
@@ -48,7 +48,8 @@ class Quantise(Operator):
         """See above."""
         if not x.is_floating_point():
             raise ValueError(f"Quantise got a {x.dtype} tensor; expected real floats, for 8 bits x.float() / 127.5 - 1")
-        return self.low + self.step * straight_round((x.clamp(self.low, self.high) - self.low) / self.step)
+        cut = x.clamp(self.low, self.high)
+        return straight_through(self.low + self.step * ((cut - self.low) / self.step).round(), cut)
 
     def guess(self, y: Float[Tensor, "b *s"]) -> Float[Tensor, "b *s"]:
         """y."""

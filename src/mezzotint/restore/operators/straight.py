@@ -1,18 +1,18 @@
-"""Rounding that lets gradients pass."""
+"""Steps that let gradients pass."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["straight_round"]
+__all__ = ["straight_through"]
 
 
-def straight_round(x: Tensor) -> Tensor:
-    """round(x) with the gradient of x (straight-through, Bengio et al. 2013, arXiv 1308.3432).
+def straight_through(stepped: Tensor, x: Tensor) -> Tensor:
+    """The value of `stepped` with the gradient of x (Bengio et al. 2013, arXiv 1308.3432).
 
     >>> import torch
     >>> x = torch.tensor(1.7, requires_grad=True)
-    >>> straight_round(x).backward(); x.grad.item()
-    1.0
+    >>> y = straight_through(x.round(), x); y.backward(); y.item(), x.grad.item()
+    (2.0, 1.0)
     """
-    return x.round().detach() + (x - x.detach())  # exactly round(x): the second term is 0
+    return stepped.detach() + (x - x.detach())  # exactly the value: the second term is 0
