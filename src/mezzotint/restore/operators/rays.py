@@ -42,8 +42,11 @@ def _joseph(points: Tensor, directions: Tensor, size: tuple[int, int]) -> tuple[
         weights.append(share[inside])
         ray.append(rays[:, None, None].expand(beside.shape)[inside])
     r, pixel, weight = torch.cat(ray), torch.cat(pixels), torch.cat(weights)
-    order = (r * (size[0] * size[1]) + pixel).argsort()
-    return r.bincount(minlength=len(points)), pixel[order], weight[order]
+    count = r.bincount(minlength=len(points))
+    if len(ray) == 1:  # as in a parallel beam: already ray by ray
+        return count, pixel, weight
+    order = r.argsort(stable=True)
+    return count, pixel[order], weight[order]
 
 
 class _Product(torch.autograd.Function):
