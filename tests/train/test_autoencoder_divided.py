@@ -21,7 +21,8 @@ from mezzotint.latent import AutoencoderKL
 from mezzotint.objective import Batch
 from mezzotint.objective.autoencode import PlainAutoencode
 from mezzotint.objective.perceptual import Perceptual, RandomFeatures
-from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget
+from mezzotint.train.autoencoder_recipe import AutoencoderRecipe
+from mezzotint.train.recipe import AdamW, Budget
 
 def data(batch, seed):
     def batches(step):

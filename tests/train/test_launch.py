@@ -36,6 +36,6 @@ def test_one_engine_alone_in_several_processes_is_refused(monkeypatch, unchecked
 def test_the_process_whose_loss_is_not_finite_is_named_and_not_those_that_share_its_gradient():
     nan = math.nan
     meter = Meter(gather=lambda mine: torch.stack([torch.tensor([1.0, 0.5, nan]), mine]))
-    meter.add(3, {"loss": torch.tensor(nan), "gradient": Norms(torch.tensor([0.5, nan]), ["a", "b"])})
+    meter.add(3, {"loss": torch.tensor(nan), "gradient": Norms(torch.tensor([0.5, nan]), lambda: ["a", "b"])})
     with pytest.raises(NonFiniteError, match="step 3, process 1: loss = nan.*first in the gradient of b"):
         meter.check()

@@ -1,6 +1,7 @@
 """Training: a task, the loop over it, and checkpoints that survive a crash."""
 
 from mezzotint.train.adversarial import AdversarialTask
+from mezzotint.train.autoencoder_recipe import AutoencoderRecipe
 from mezzotint.train.autoencoding import AutoencodingTask
 from mezzotint.train.checkpoint import CheckpointError, newest_checkpoint, verify
 from mezzotint.train.ddp import DDP
@@ -16,7 +17,7 @@ from mezzotint.train.meter import NonFiniteError
 from mezzotint.train.overrides import with_overrides
 from mezzotint.train.power_ema import Power, PowerEMA, reconstruct
 from mezzotint.train.pretrain import PretrainingRecipe, PretrainingTask
-from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget, Recipe
+from mezzotint.train.recipe import AdamW, Budget, Recipe
 from mezzotint.train.schedule import Constant, CosineDecay
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task

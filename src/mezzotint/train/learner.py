@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,11 +26,11 @@ class Norms:
 
     Args:
         values: (n,) one norm a parameter.
-        names: of the parameters.
+        names: tells those of the parameters; asked only where one is bad.
     """
 
     values: Tensor
-    names: Sequence[str]
+    names: Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ class Learner:
             for key, value in {"loss": told.total, **told.terms}.items():
                 share = value.detach() if whole else value.detach() / self.parts
                 sums[key] = sums[key] + share if key in sums else share
-        found = [(n, p) for n, p in _named(task, optimiser) if p.grad is not None]
-        norms = Norms(self.norms([p.grad for _, p in found]), [n for n, _ in found])
-        self._apply(optimiser, [p for _, p in found], norms.values, getattr(task, "clip", None))
+        found = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        norms = Norms(self.norms([p.grad for p in found]), partial(_names, task, found))
+        self._apply(optimiser, found, norms.values, getattr(task, "clip", None))
         return {**sums, "gradient": norms}
 
     def run(self, task: Any, name: str, loss: LossOf, part: Any, noise: Noise) -> Loss:
@@ -136,7 +137,7 @@ class Learner:
         optimiser.step()
 
 
-def _named(task: Any, optimiser: torch.optim.Optimizer) -> list[tuple[str, Any]]:
-    """Names and parameters that an optimiser trains, in its order."""
+def _names(task: Any, parameters: Sequence[Any]) -> list[str]:
+    """What a task calls its parameters."""
     names = {id(p): name for name, p in task.modules.named_parameters()}
-    return [(names.get(id(p), "?"), p) for group in optimiser.param_groups for p in group["params"]]
+    return [names.get(id(p), "?") for p in parameters]

@@ -54,6 +54,7 @@ class Report:
         seconds: training time of the whole run, resumes included.
         metrics: the last log row's means.
         checkpoint: the newest checkpoint.
+        broken: of images that could not be read, how many and which, where the batches keep count.
     """
 
     step: int
@@ -63,6 +64,7 @@ class Report:
     seconds: float
     metrics: dict[str, float]
     checkpoint: str | None
+    broken: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:

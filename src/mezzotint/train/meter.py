@@ -116,7 +116,7 @@ def _complain(
     for _, count, norms in layout:
         for i, value in enumerate(rows[rank][place : place + count]):
             if norms is not None and not tensor and not math.isfinite(value):
-                tensor = f" (first in the gradient of {norms.names[i]})"
+                tensor = f" (first in the gradient of {norms.names()[i]})"
         place += count
     where = f", process {rank}" if len(rows) > 1 else ""
     return (

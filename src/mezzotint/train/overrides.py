@@ -51,18 +51,24 @@ def leaves(config: Any) -> list[str]:
     return names
 
 
-def describe(config: Any) -> dict[str, Any]:
+def describe(config: Any, *, marked: bool = True) -> dict[str, Any]:
     """Return a dataclass as flat JSON values: dotted leaf -> value, and each part's kind.
 
     Two configurations with equal descriptions train the same thing, so this is what tells whose run a folder
     is. Callables and other objects are told by their qualified name.
+
+    Args:
+        config: the dataclass.
+        marked: with the fields that change no number, which have `metadata={"identity": False}`.
     """
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
+        if not marked and field.metadata.get("identity") is False:
+            continue
         value = getattr(config, field.name)
         if _is_config(value):
             flat[field.name] = type(value).__qualname__
-            flat |= {f"{field.name}.{leaf}": inner for leaf, inner in describe(value).items()}
+            flat |= {f"{field.name}.{leaf}": inner for leaf, inner in describe(value, marked=marked).items()}
         else:
             flat[field.name] = _plain(value)
     return flat
@@ -75,6 +81,8 @@ def _plain(value: Any) -> Any:
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if _is_config(value):  # inside a list
+        return {"kind": type(value).__qualname__, **describe(value)}
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "__qualname__"):

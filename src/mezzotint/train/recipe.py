@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +43,6 @@ from mezzotint.core.noise import fold
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.latent.spec import LatentSpec
 from mezzotint.objective.batch import Batch, Objective
-from mezzotint.train.autoencoding import AutoencodingObjective, AutoencodingTask
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
@@ -51,7 +51,7 @@ from mezzotint.train.overrides import describe
 from mezzotint.train.power_ema import Averaging, chosen
 from mezzotint.train.report.flops import count_flops
 from mezzotint.train.report.reporting import STANDARD, Reporting, RunWatch
-from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Reconstructions, Samples
+from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Samples
 from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
@@ -156,7 +156,7 @@ class Runnable(ABC):
 
         With a cosine schedule the length shapes every step, so it belongs to the identity there.
         """
-        told = {key: value for key, value in describe(self).items() if not key.startswith("budget.")}
+        told = {key: value for key, value in describe(self, marked=False).items() if not key.startswith("budget.")}
         told["budget.batch"] = self.budget.batch
         if self.optimiser.schedule == "cosine":
             told["budget.steps"] = self.budget.steps
@@ -189,24 +189,27 @@ class Runnable(ABC):
             work = count_flops(task, batches(0)) if engine.rank == 0 else None
             pictures = self.pictures(batches)
             watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, work=work)
-        return fit(
-            task,
-            batches,
-            steps=budget.steps,
-            seed=self.seed,
-            out=out,
-            schedule=self.optimiser.rate(budget.steps),
-            log_every=budget.log,
-            save_every=budget.save,
-            save_minutes=budget.save_minutes,
-            minutes=budget.minutes,
-            parts=budget.parts,
-            nonfinite=budget.nonfinite,
-            engine=engine,
-            identity=self.identity(),
-            on_step=on_step,
-            watch=watch,
-        )
+        with _closing(batches):
+            report = fit(
+                task,
+                batches,
+                steps=budget.steps,
+                seed=self.seed,
+                out=out,
+                schedule=self.optimiser.rate(budget.steps),
+                log_every=budget.log,
+                save_every=budget.save,
+                save_minutes=budget.save_minutes,
+                minutes=budget.minutes,
+                parts=budget.parts,
+                nonfinite=budget.nonfinite,
+                engine=engine,
+                identity=self.identity(),
+                on_step=on_step,
+                watch=watch,
+            )
+        broken = getattr(batches, "broken", None)
+        return report if broken is None else replace(report, broken=broken.report())
 
     def holds(self, out: str | Path) -> bool:
         """Whether the folder holds a run to go on with."""
@@ -229,6 +232,17 @@ class Runnable(ABC):
             ema.copy_to_module()
         task.modules.eval()
         return task
+
+
+@contextmanager
+def _closing(batches: Batches) -> Iterator[None]:
+    """Batches that have processes of their own end them with the run that made them."""
+    try:
+        yield
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
 
 
 @dataclass(frozen=True)
@@ -273,34 +287,3 @@ class Recipe(Runnable):
     def pictures(self, batches: Batches) -> Samples:
         """Samples at fixed seeds."""
         return FirstBatch(batches, lambda batch: DenoisedSamples.like(batch, self.latent().eval()))
-
-
-@dataclass(frozen=True)
-class AutoencoderRecipe(Runnable):
-    """Training of an autoencoder: the first stage of latent diffusion.
-
-    Args:
-        data: (batch size, seed) -> (step -> Batch of images in [-1, 1]), a pure function of step.
-        autoencoder: () -> the fresh autoencoder.
-        objective: (autoencoder, batch, noise) -> Loss.
-        ema: largest decay of the average, or several, or `Power` lengths, of which the first is used; None for none.
-    """
-
-    data: Callable[[int, int], Batches]
-    autoencoder: Callable[[], Autoencoder]
-    objective: AutoencodingObjective
-    ema: Averaging = None
-
-    def on(self, engine: Engine) -> AutoencoderRecipe:
-        """Return the recipe as a process of this engine builds it."""
-        return replace(self, autoencoder=engine.builder(self.autoencoder))
-
-    def build(self) -> tuple[AutoencodingTask, Batches]:
-        """Build the autoencoder's task and the batches of images."""
-        o = self.optimiser
-        task = AutoencodingTask(self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema)
-        return task, self.data(self.budget.batch, self.seed)
-
-    def pictures(self, batches: Batches) -> Samples:
-        """Reconstructions of some training images."""
-        return FirstBatch(batches, Reconstructions.like)

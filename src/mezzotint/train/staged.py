@@ -10,10 +10,11 @@ from typing import Any
 from mezzotint.core import EncodedDenoiser, NetworkDenoiser
 from mezzotint.latent import Autoencoder
 from mezzotint.model import Model
+from mezzotint.train.autoencoder_recipe import AutoencoderRecipe
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.loop import Progress, Report
-from mezzotint.train.recipe import AutoencoderRecipe, Recipe
+from mezzotint.train.recipe import Recipe
 from mezzotint.train.report.reporting import STANDARD, Reporting
 
 __all__ = ["LatentRecipe", "assemble", "trained_model"]

@@ -66,9 +66,20 @@ def check_clip(clip: float | None) -> None:
 
 
 def frozen_parts(objective: Any) -> nn.ModuleDict:
-    """Return the networks inside an objective (itself a module, or the module fields of a dataclass)."""
+    """Return the networks inside an objective: itself, or fields of its dataclass and of dataclasses therein."""
     if isinstance(objective, nn.Module):
         return nn.ModuleDict({"objective": objective})
-    fields = dataclasses.fields(objective) if dataclasses.is_dataclass(objective) else ()
-    parts = {f.name: getattr(objective, f.name) for f in fields}
-    return nn.ModuleDict({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
+    found: dict[str, nn.Module] = {}
+    _collect(objective, "", found)
+    return nn.ModuleDict(found)
+
+
+def _collect(part: Any, name: str, found: dict[str, nn.Module]) -> None:
+    if isinstance(part, nn.Module):
+        found[name] = part
+    elif isinstance(part, (list, tuple)):
+        for i, inner in enumerate(part):
+            _collect(inner, f"{name}_{i}", found)
+    elif dataclasses.is_dataclass(part) and not isinstance(part, type):
+        for field in dataclasses.fields(part):
+            _collect(getattr(part, field.name), f"{name}_{field.name}" if name else field.name, found)

@@ -6,7 +6,8 @@ from mezzotint.latent import AutoencoderKL
 from mezzotint.objective import Denoise, LogitNormalTime
 from mezzotint.objective.autoencode import PlainAutoencode
 from mezzotint.objective.perceptual import Perceptual, RandomFeatures
-from mezzotint.train.recipe import AdamW, AutoencoderRecipe, Budget, Recipe
+from mezzotint.train.autoencoder_recipe import AutoencoderRecipe
+from mezzotint.train.recipe import AdamW, Budget, Recipe
 from mezzotint.train.recipes.parts import CaptionedEmoji, EmojiImages, TextDiT, TextFlow, TextUNet, pixels
 from mezzotint.train.staged import LatentRecipe
 

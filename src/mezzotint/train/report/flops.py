@@ -25,7 +25,7 @@ class _Count(Learner):
     def __call__(self, task: Any, name: str, loss: LossOf, batch: Any, noise: Noise) -> dict[str, Tensor | Norms]:
         total = loss(batch, noise).total
         total.backward()
-        return {"loss": total.detach(), "gradient": Norms(total.detach().reshape(1), ["?"])}
+        return {"loss": total.detach(), "gradient": Norms(total.detach().reshape(1), lambda: ["?"])}
 
 
 def flops_per_sample(task: Task, batch: Any) -> float:

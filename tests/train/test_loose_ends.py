@@ -1,0 +1,111 @@
+"""What a run leaves behind: processes of its batches ended, broken images told, recipes told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mezzotint.core import Cosine, X0Denoiser
+from mezzotint.latent import Identity
+from mezzotint.objective import Batch, Denoise
+from mezzotint.train import AdamW, Budget, Recipe, Single
+from mezzotint.train.overrides import describe
+from mezzotint.train.task import frozen_parts
+
+
+class Batches:
+    """Counts how often it is closed."""
+
+    def __init__(self, bad: bool = False) -> None:
+        self.closed, self.bad = 0, bad
+        self.broken = self
+
+    def __call__(self, step: int) -> Batch:
+        if self.bad and step:
+            raise RuntimeError("no more")
+        return Batch(torch.zeros(2, 3))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def report(self) -> dict[str, Any]:
+        return {"broken": 1, "of": 9, "names": ["a.png: truncated"]}
+
+
+@dataclass(frozen=True)
+class Made:
+    batches: Batches
+    workers: int = field(default=0, metadata={"identity": False})
+    size: int = 3
+
+    def __call__(self, autoencoder: Any, batch: int, seed: int) -> Batches:
+        return self.batches
+
+
+class Net(nn.Linear):
+    def forward(self, x: torch.Tensor, time: torch.Tensor, c: Any = None) -> torch.Tensor:
+        return super().forward(x)
+
+
+def recipe(batches: Batches, **data: int) -> Recipe:
+    return Recipe(
+        name="ends",
+        data=Made(batches, **data),
+        latent=lambda: Identity(3),
+        net=lambda spec: Net(3, 3),
+        denoiser=lambda net: X0Denoiser(net, Cosine()),
+        objective=Denoise("x0"),
+        optimiser=AdamW(),
+        budget=Budget(steps=2, batch=2),
+        seed=0,
+    )
+
+
+def test_batches_are_closed_and_broken_images_told(tmp_path):
+    batches = Batches()
+    report = recipe(batches).run(tmp_path, Single("cpu"), reporting=None)
+    assert batches.closed == 1
+    assert report.broken == batches.report() and report.to_dict()["broken"]["names"] == ["a.png: truncated"]
+
+
+def test_batches_are_closed_after_an_error_too(tmp_path):
+    batches = Batches(bad=True)
+    with pytest.raises(RuntimeError, match="no more"):
+        recipe(batches).run(tmp_path, Single("cpu"), reporting=None)
+    assert batches.closed == 1
+
+
+def test_a_marked_field_is_described_but_is_no_part_of_the_identity():
+    a, b, other = (recipe(Batches(), **told) for told in ({"workers": 0}, {"workers": 4}, {"size": 5}))
+    assert a.identity() == b.identity() != other.identity()
+    assert describe(b)["data.workers"] == 4 and "data.workers" not in b.identity()
+
+
+def test_lists_of_settings_are_told_apart():
+    @dataclass(frozen=True)
+    class Some:
+        parts: tuple[Any, ...]
+
+    one, two = (describe(Some((AdamW(lr=lr),))) for lr in (1e-3, 2e-3))
+    assert one != two and one["parts"][0]["kind"] == "AdamW" and one["parts"][0]["lr"] == 1e-3
+
+
+def test_networks_deep_inside_an_objective_are_found():
+    @dataclass(frozen=True)
+    class Inner:
+        teacher: nn.Module
+        weight: float = 1.0
+
+    @dataclass(frozen=True)
+    class Outer:
+        extra: tuple[Any, ...]
+        inner: Inner
+
+    a, b = nn.Linear(2, 2), nn.Linear(3, 3)
+    found = frozen_parts(Outer((Inner(a), 3), Inner(b)))
+    assert dict(found) == {"extra_0_teacher": a, "inner_teacher": b}
+    assert not len(frozen_parts(Denoise()))
