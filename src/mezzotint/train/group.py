@@ -151,9 +151,11 @@ class Group:
                 error = self._first(store, error)
                 error.told = True  # type: ignore[attr-defined]
             raise error
-        finally:
+        else:
             done.set()
             watch.join(_LOOK)  # inside a store's call while the program ends, it would take the program down
+        finally:
+            done.set()
 
     def leave(self) -> None:
         """Leave the group, at the end of the program."""
