@@ -12,7 +12,19 @@ from torch import Tensor
 
 from mezzotint.core import VP, Condition, EpsDenoiser, Flow, Gaussian, Noise, Schedule
 from mezzotint.restore import DPS, MCG, RED_WEIGHTS, Problem, REDDiff, REDDiffPrior
-from mezzotint.restore.operators import Matrix
+from mezzotint.restore.fit import misfit_gradient
+from mezzotint.restore.operators import (
+    AveragePool,
+    Blur,
+    Clip,
+    Decolorise,
+    Mask,
+    Matrix,
+    PhaseRetrieval,
+    Resize,
+    box_kernel,
+    free_form_mask,
+)
 from mezzotint.restore.reddiff import _Descent
 from mezzotint.sample import State, nodes_of
 
@@ -263,6 +275,46 @@ def test_a_weight_that_is_infinite_there_starts_half_a_step_below():
     assert [t for (t,) in plan.calls] == [0.875, 0.75, 0.5, 0.25]
     made = REDDiff(weight="square")(PRIOR.denoiser(Flow()), A, Y, Noise([0]), steps=4)
     assert bool(torch.isfinite(made).all())
+
+
+# 7: the operators of the paper
+
+LINEAR = {
+    "inpaint": Mask(free_form_mask(Noise([0]), 16, 16)),
+    "sr4": AveragePool(4),
+    "uniform": Blur(box_kernel(9)),
+    "gaussian": Blur.gaussian(25.0, 5),
+    "colour": Decolorise(),
+    "bicubic": Resize(4.0),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_operators_have_adjoints_and_pseudo_inverses(name, draw):
+    operator, x = LINEAR[name], draw(2, 3, 16, 16)
+    measured = operator(x)
+    y = draw(*measured.shape)
+    assert float((measured * y).sum()) == pytest.approx(float((x * operator.adjoint(y)).sum()), rel=1e-5)
+    torch.testing.assert_close(operator(operator.pinv(measured)), measured, rtol=0, atol=1e-5)
+
+
+def test_means_of_a_constant_are_the_constant():
+    flat = torch.full((1, 3, 16, 16), 0.3, dtype=F64)
+    torch.testing.assert_close(AveragePool(4)(flat), flat[..., :4, :4], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["hdr", "phase"])
+def test_gradients_of_the_nonlinear_ones_by_differences(name, draw):
+    operator, x = {"hdr": Clip(), "phase": PhaseRetrieval(4)}[name], 0.4 * draw(1, 1, 4, 4)
+    assert float(((2 * x).abs() - 1).abs().min()) > 1e-4, "away from the kinks"
+    problem = Problem.of(operator, operator(0.3 * draw(1, 1, 4, 4)), Noise([0]))
+    h, numbers = 1e-6, []
+    for place in range(16):
+        step = torch.zeros(16, dtype=F64)
+        step[place] = h
+        up, down = (0.5 * problem.residual(x + s * step.view_as(x)).square().sum() for s in (1, -1))
+        numbers.append((up - down) / (2 * h))
+    torch.testing.assert_close(misfit_gradient(problem, x).flatten(), torch.stack(numbers), rtol=1e-5, atol=1e-8)
 
 
 # 8: the baselines, one step in closed form

@@ -10,10 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mezzotint.core import VP, Condition, Cosine, Flow, FlowDenoiser, Gaussian, GaussianMixture, Noise, X0Denoiser
+from mezzotint.core import (
+    VP,
+    Condition,
+    Cosine,
+    Empirical,
+    Flow,
+    FlowDenoiser,
+    Gaussian,
+    GaussianMixture,
+    Noise,
+    X0Denoiser,
+)
 from mezzotint.core.exact import ExactDenoiser
 from mezzotint.restore import ILVR, MCG, RePaint, TimeTravel
-from mezzotint.restore.operators import LinearOperator, Matrix, SpectralOperator
+from mezzotint.restore.operators import AveragePool, LinearOperator, Matrix, SpectralOperator, free_form_mask
+from mezzotint.restore.operators import Mask as InpaintMask
 from mezzotint.sample import DDIM, DDPM, DPMSolverPP
 from mezzotint.sample.multistep import Multistep, Row
 from mezzotint.sample.plan import Node
@@ -227,3 +239,15 @@ def test_wrong_calls_say_what_is_wrong(name, unchecked):
     call, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_on_pictures():
+    data = 0.3 * Noise(range(5))("data", 0, (3, 8, 8), dtype=F64)
+    d, noise, x = Empirical(data).denoiser(Flow()), Noise([8, 9]), data[:2]
+    mask = InpaintMask(free_form_mask(noise, 8, 8))
+    made = RePaint(2, 2)(d, mask, mask(x), noise, steps=6)
+    torch.testing.assert_close(mask(made), mask(x), rtol=0, atol=0)
+    torch.testing.assert_close(made, x, rtol=0, atol=1e-3)  # of five pictures only one explains what is seen
+    pool = AveragePool(4)
+    torch.testing.assert_close(pool(ILVR()(d, pool, pool(x), noise, steps=6)), pool(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(pool(MCG()(d, pool, pool(x), noise, steps=6)), pool(x), rtol=0, atol=1e-12)
