@@ -90,6 +90,16 @@ def test_coils_fill_in_for_missing_lines(draw):
     assert float((one.pinv(one(x)) - x).norm() / x.norm()) > 0.5
 
 
+def test_the_guess_stops_before_the_noise_takes_over():
+    a = MultiCoil(coil_maps(32, 4), cartesian_mask(32, 2.0, Noise([0])))
+    i = torch.arange(32) / 16 - 1
+    x = AsComplex(i[:, None] + i)(((i[:, None] ** 2 + i**2) < 0.6).float()[None, None])
+    error = lambda z: float((z - x).norm() / x.norm())  # noqa: E731
+    assert error(a.guess(a(x))) < 0.8 * error(a.adjoint(a(x)))
+    y = a.keep(a(x) + 0.03 * Noise([1])("y", 0, (8, 32, 32)))
+    assert error(a.guess(y)) < error(a.adjoint(y)) < 0.1 * error(a.pinv(y))
+
+
 def test_cartesian_masks_have_their_lines():
     noise = Noise(range(40))
     mask = cartesian_mask((5, 32), 4.0, noise, centre=0.1)
