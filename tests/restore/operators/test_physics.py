@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -92,3 +93,16 @@ def test_rows_are_apart(draw):
     for a, shape in CASES.values():
         x = draw(3, *shape)
         torch.testing.assert_close(a(x)[1:2], a(x[1:2]), rtol=0, atol=1e-14)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
+@pytest.mark.parametrize("name", CASES)
+def test_on_a_gpu(name, draw):
+    a, shape = CASES[name]
+    b = copy.deepcopy(a).cuda()
+    x = draw(2, *shape)
+    y = a(x)
+    torch.testing.assert_close(b(x.cuda()).cpu(), y, rtol=0, atol=1e-10)
+    torch.testing.assert_close(b.adjoint(y.cuda()).cpu(), a.adjoint(y), rtol=0, atol=1e-10)
+    torch.testing.assert_close(b.guess(y.cuda()).cpu(), a.guess(y), rtol=0, atol=1e-6)
+    assert b(x.cuda()).is_cuda and b.guess(y.cuda()).is_cuda
