@@ -201,6 +201,13 @@ def test_mcg_fits_any_linear_measurement():
     torch.testing.assert_close(operator(made), y.expand(3, 2), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("method", [ILVR(), MCG(zeta=0.2)], ids=str)
+def test_the_noise_of_a_measurement_is_not_blown_up(method):
+    faint = Matrix(torch.diag(torch.tensor([1.0, 1.0, 1e-4], dtype=F64)))
+    made = method(MIX.denoiser(Flow()), faint, Y + 0.05, Noise([0, 1]), std=0.05, steps=10)
+    assert float((made[:, :2] - Y[:, :2] - 0.05).abs().max()) < 0.05 and float(made[:, 2].abs().max()) < 2
+
+
 @pytest.mark.parametrize("method", [RePaint(3, 2), ILVR(), MCG(zeta=0.2)], ids=str)
 def test_rows_apart_and_previews(method):
     d, states = MIX.denoiser(Flow()), []

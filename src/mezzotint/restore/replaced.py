@@ -40,8 +40,9 @@ def replaced(
 ) -> Float[Tensor, "b *s"]:
     """x + A+ (alpha y + s A z - A x), s^2 = sigma^2 - (alpha std)^2: what A does not see of x stays.
 
-    The noise that y brings counts as part of the level's, where the level has as much (our choice; std = 0 in the
-    papers). Of a selection the coordinates are exchanged, so that no rounding reaches those that stay.
+    The noise that y brings counts as part of the level's, where the level has as much, and A+ is then regularised as in
+    `first_image` (our choices; std = 0 in the papers). Of a selection the coordinates are exchanged, so that no
+    rounding reaches those that stay.
 
     Args:
         problem: with a linear operator.
@@ -63,7 +64,8 @@ def replaced(
     known = alpha * y
     if spread:
         known = known + spread * operator(z)
-    return x + operator.pinv(known - operator(x))
+    rest = known - operator(x)
+    return x + (operator.adjoint(operator.solve(rest, 1.0, problem.std**2)) if problem.std else operator.pinv(rest))
 
 
 @dataclass(frozen=True)
