@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,25 +13,28 @@ from torch import nn
 from mezzotint.core import Cosine, X0Denoiser
 from mezzotint.latent import Identity
 from mezzotint.objective import Batch, Denoise
-from mezzotint.train import AdamW, Budget, Recipe, Single
+from mezzotint.train import AdamW, Budget, Recipe, Single, fit
 from mezzotint.train.overrides import describe
+from mezzotint.train.report.reporting import STANDARD
 from mezzotint.train.task import frozen_parts
 
 
 class Batches:
-    """Counts how often it is closed."""
+    """As a loader: at work from a call until it is closed."""
 
-    def __init__(self, bad: bool = False) -> None:
-        self.closed, self.bad = 0, bad
+    def __init__(self, bad: int | None = None) -> None:
+        self.steps, self.open, self.bad = [], False, bad
         self.broken = self
 
     def __call__(self, step: int) -> Batch:
-        if self.bad and step:
+        self.steps.append(step)
+        self.open = True
+        if self.bad == step:
             raise RuntimeError("no more")
         return Batch(torch.zeros(2, 3))
 
     def close(self) -> None:
-        self.closed += 1
+        self.open = False
 
     def report(self) -> dict[str, Any]:
         return {"broken": 1, "of": 9, "names": ["a.png: truncated"]}
@@ -68,15 +72,33 @@ def recipe(batches: Batches, **data: int) -> Recipe:
 def test_batches_are_closed_and_broken_images_told(tmp_path):
     batches = Batches()
     report = recipe(batches).run(tmp_path, Single("cpu"), reporting=None)
-    assert batches.closed == 1
+    assert batches.steps == [0, 1] and not batches.open
     assert report.broken == batches.report() and report.to_dict()["broken"]["names"] == ["a.png: truncated"]
 
 
-def test_batches_are_closed_after_an_error_too(tmp_path):
-    batches = Batches(bad=True)
+@pytest.mark.parametrize(("bad", "reporting"), [(0, STANDARD), (1, None)])
+def test_batches_are_closed_after_an_error_too_and_before_the_first_step(bad, reporting, tmp_path):
+    batches = Batches(bad)
     with pytest.raises(RuntimeError, match="no more"):
-        recipe(batches).run(tmp_path, Single("cpu"), reporting=None)
-    assert batches.closed == 1
+        recipe(batches).run(tmp_path, Single("cpu"), reporting=reporting)
+    assert batches.steps[-1] == bad and not batches.open
+    assert (tmp_path / "run.json").exists() == (reporting is None)  # the count of operations comes before the run
+
+
+@pytest.mark.parametrize("bad", [None, 1])
+def test_fit_alone_closes_them_too(bad, tmp_path):
+    batches = Batches(bad)
+    task, _ = recipe(batches).start()
+    with pytest.raises(RuntimeError, match="no more") if bad else nullcontext():
+        report = fit(task, batches, steps=2, seed=0, out=tmp_path, engine=Single("cpu"))
+        assert report.broken == batches.report()
+    assert batches.steps == [0, 1] and not batches.open
+
+
+def test_batches_that_have_nothing_to_close_or_to_count_are_let_be(tmp_path):
+    task, batches = recipe(Batches()).start()
+    report = fit(task, lambda step: batches(step), steps=1, seed=0, out=tmp_path, engine=Single("cpu"))
+    assert report.broken is None and batches.open
 
 
 def test_a_marked_field_is_described_but_is_no_part_of_the_identity():

@@ -13,6 +13,7 @@ import torch
 
 from mezzotint.core.noise import Noise, fold
 from mezzotint.train.checkpoint import newest_checkpoint, step_of, tidy
+from mezzotint.train.closing import broken_in, closing
 from mezzotint.train.engine import Engine, Single
 from mezzotint.train.folder import AVERAGES, CHECKPOINTS, LOG, run_folder
 from mezzotint.train.interrupt import Interrupt
@@ -54,7 +55,8 @@ class Report:
         seconds: training time of the whole run, resumes included.
         metrics: the last log row's means.
         checkpoint: the newest checkpoint.
-        broken: of images that could not be read, how many and which, where the batches keep count.
+        broken: images that could not be read: how many of how many, and the names with their causes, where the batches
+            keep count (`Loader`); of several processes, those that this one met in its rows.
     """
 
     step: int
@@ -104,7 +106,8 @@ def fit(
     Args:
         task: what to train, freshly built; a resume overwrites its state.
         batches: step -> batch, a pure function. A batch is a tensor, or has a tensor `x`, batch first. Each process
-            works on its own rows; `Sharded` batches make only those.
+            works on its own rows; `Sharded` batches make only those. Closed at the end, by an error too, where they
+            have a `close()`.
         steps: length of the run, >= 1. It may be raised later to go on.
         seed: of the run.
         out: the run's folder: `checkpoints/`, `log.jsonl`, `run.json`.
@@ -131,8 +134,9 @@ def fit(
         raise ValueError(f"steps must be at least 1, got {steps}")
     engine = Single() if engine is None else engine
     schedule = Constant() if schedule is None else schedule
+    owner = {"seed": seed, **(identity or {})}
     # the interrupt outside: when a process is lost, torchrun asks the others to end, and they have yet to say why
-    with Interrupt() as interrupt, engine.together(), _held(engine, out, {"seed": seed, **(identity or {})}):
+    with closing(batches), Interrupt() as interrupt, engine.together(), _held(engine, out, owner):
         engine.place(task)
         rates = {name: [group["lr"] for group in o.param_groups] for name, o in task.optimisers.items()}
         learn = engine.learner(parts, nonfinite)
@@ -163,7 +167,7 @@ def fit(
                     break
                 if flags & _SAVE:
                     run.save()
-        return run.close(ended if run.step < steps else "finished")
+        return run.close(ended if run.step < steps else "finished", broken_in(batches))
 
 
 @contextmanager
@@ -282,10 +286,10 @@ class _Run:
     def seconds(self) -> float:
         return self.before + time.monotonic() - self.start
 
-    def close(self, ended: str) -> Report:
+    def close(self, ended: str, broken: dict[str, Any] | None) -> Report:
         if self.step > 0:
             self.save()
         if self.watch is not None:
             self.watch.end(ended)
         saved = str(self.saved) if self.saved is not None else None
-        return Report(self.step, self.steps, self.resumed, ended, self.seconds, self.metrics, saved)
+        return Report(self.step, self.steps, self.resumed, ended, self.seconds, self.metrics, saved, broken)

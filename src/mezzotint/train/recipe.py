@@ -29,8 +29,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +42,7 @@ from mezzotint.core.noise import fold
 from mezzotint.latent.autoencoder import Autoencoder
 from mezzotint.latent.spec import LatentSpec
 from mezzotint.objective.batch import Batch, Objective
+from mezzotint.train.closing import closing
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
@@ -184,13 +184,13 @@ class Runnable(ABC):
         """
         task, batches = self.on(engine).start()
         budget = self.budget
-        watch = None
-        if reporting is not None:
-            work = count_flops(task, batches(0)) if engine.rank == 0 else None
-            pictures = self.pictures(batches)
-            watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, work=work)
-        with _closing(batches):
-            report = fit(
+        with closing(batches):  # they may be at work before the first step
+            watch = None
+            if reporting is not None:
+                work = count_flops(task, batches(0)) if engine.rank == 0 else None
+                pictures = self.pictures(batches)
+                watch = RunWatch(reporting, describe(self), every=budget.save, samples=pictures, work=work)
+            return fit(
                 task,
                 batches,
                 steps=budget.steps,
@@ -208,8 +208,6 @@ class Runnable(ABC):
                 on_step=on_step,
                 watch=watch,
             )
-        broken = getattr(batches, "broken", None)
-        return report if broken is None else replace(report, broken=broken.report())
 
     def holds(self, out: str | Path) -> bool:
         """Whether the folder holds a run to go on with."""
@@ -232,17 +230,6 @@ class Runnable(ABC):
             ema.copy_to_module()
         task.modules.eval()
         return task
-
-
-@contextmanager
-def _closing(batches: Batches) -> Iterator[None]:
-    """Batches that have processes of their own end them with the run that made them."""
-    try:
-        yield
-    finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from mezzotint.core import EncodedDenoiser, NetworkDenoiser
 from mezzotint.latent import Autoencoder
 from mezzotint.model import Model
 from mezzotint.train.autoencoder_recipe import AutoencoderRecipe
+from mezzotint.train.closing import closing
 from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.loop import Progress, Report
@@ -35,7 +36,8 @@ class _Trained:
     def _make(self) -> Autoencoder:
         autoencoder = self.recipe.trained(self.out).autoencoder  # type: ignore[attr-defined]
         batches = self.recipe.data(64, self.recipe.seed)
-        autoencoder.fit_statistics(batches(step).x for step in range(16))
+        with closing(batches):
+            autoencoder.fit_statistics(batches(step).x for step in range(16))
         return autoencoder
 
 
