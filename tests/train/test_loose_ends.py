@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,9 @@ from mezzotint.core import Cosine, X0Denoiser
 from mezzotint.latent import Identity
 from mezzotint.objective import Batch, Denoise
 from mezzotint.train import AdamW, Budget, Recipe, Single, fit
+from mezzotint.train.loop import Report
 from mezzotint.train.overrides import describe
+from mezzotint.train.recipes.pixels import emoji_pretraining
 from mezzotint.train.report.reporting import STANDARD
 from mezzotint.train.task import frozen_parts
 
@@ -48,6 +50,14 @@ class Made:
 
     def __call__(self, autoencoder: Any, batch: int, seed: int) -> Batches:
         return self.batches
+
+
+@dataclass(frozen=True)
+class Mixed:
+    parts: tuple[Made, ...]
+
+    def __call__(self, autoencoder: Any, batch: int, seed: int) -> Batches:
+        return self.parts[0].batches
 
 
 class Net(nn.Linear):
@@ -114,6 +124,35 @@ def test_lists_of_settings_are_told_apart():
 
     one, two = (describe(Some((AdamW(lr=lr),))) for lr in (1e-3, 2e-3))
     assert one != two and one["parts"][0]["kind"] == "AdamW" and one["parts"][0]["lr"] == 1e-3
+
+
+def test_a_marked_field_inside_a_list_is_no_part_of_the_identity_either():
+    @dataclass(frozen=True)
+    class Mixture:
+        parts: tuple[Any, ...]
+        named: dict[str, Any]
+
+    def told(marked: bool, **data: int) -> dict[str, Any]:
+        return describe(Mixture((Made(Batches(), **data),), {"a": [Made(Batches(), **data)]}), marked=marked)
+
+    assert told(False, workers=4) == told(False) != told(False, size=5)
+    assert told(True, workers=4)["parts"][0]["workers"] == told(True, workers=4)["named"]["a"][0]["workers"] == 4
+
+
+def test_a_folder_is_gone_on_with_by_other_workers_and_by_no_other_parts(tmp_path):
+    def run(steps: int, *parts: Made) -> Report:
+        mixed = replace(recipe(Batches()), data=Mixed(parts), budget=Budget(steps=steps, batch=2))
+        return mixed.run(tmp_path, Single("cpu"), reporting=None)
+
+    run(1, Made(Batches()), Made(Batches(), size=5))
+    assert run(2, Made(Batches(), workers=3), Made(Batches(), size=5)).resumed == 1
+    with pytest.raises(ValueError, match="belongs to another run .*'size': 5.* there, .*'size': 6.* now"):
+        run(3, Made(Batches()), Made(Batches(), size=6))
+
+
+def test_views_of_pretraining_are_told_as_in_the_folders_that_there_are():
+    recipe = emoji_pretraining()
+    assert recipe.identity()["views"] == [describe(view) for view in recipe.views]
 
 
 def test_networks_deep_inside_an_objective_are_found():

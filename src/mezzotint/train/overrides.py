@@ -59,7 +59,7 @@ def describe(config: Any, *, marked: bool = True) -> dict[str, Any]:
 
     Args:
         config: the dataclass.
-        marked: with the fields that change no number, which have `metadata={"identity": False}`.
+        marked: with the fields that change no number, which have `metadata={"identity": False}`, at any depth.
     """
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
@@ -70,19 +70,19 @@ def describe(config: Any, *, marked: bool = True) -> dict[str, Any]:
             flat[field.name] = type(value).__qualname__
             flat |= {f"{field.name}.{leaf}": inner for leaf, inner in describe(value, marked=marked).items()}
         else:
-            flat[field.name] = _plain(value)
+            flat[field.name] = _plain(value, marked)
     return flat
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, marked: bool) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_plain(v, marked) for v in value]
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _plain(v, marked) for k, v in value.items()}
     if _is_config(value):  # inside a list
-        return {"kind": type(value).__qualname__, **describe(value)}
+        return {"kind": type(value).__qualname__, **describe(value, marked=marked)}
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "__qualname__"):
