@@ -12,7 +12,7 @@ from mezzotint.cli.options import Parser, count, find_device, print_json
 
 if TYPE_CHECKING:
     from mezzotint.train.engine import Engine
-    from mezzotint.train.recipe import Runnable
+    from mezzotint.train.named import AnyRecipe
     from mezzotint.train.report import Reporting
 
 FAILED = 2
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
 
 
-def _recipe(told: Namespace) -> Runnable:
+def _recipe(told: Namespace) -> AnyRecipe:
     from mezzotint.train.__main__ import find_recipe
     from mezzotint.train.overrides import leaves, with_overrides
 

@@ -14,6 +14,7 @@ from mezzotint.train.launch import launched
 from mezzotint.train.log import read_log
 from mezzotint.train.loop import Progress, Report, fit
 from mezzotint.train.meter import NonFiniteError
+from mezzotint.train.named import AnyRecipe
 from mezzotint.train.overrides import with_overrides
 from mezzotint.train.power_ema import Power, PowerEMA, reconstruct
 from mezzotint.train.pretrain import PretrainingRecipe, PretrainingTask
@@ -27,6 +28,7 @@ __all__ = [
     "EMA",
     "AdamW",
     "AdversarialTask",
+    "AnyRecipe",
     "AutoencoderRecipe",
     "AutoencodingTask",
     "Budget",

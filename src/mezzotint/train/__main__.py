@@ -15,8 +15,8 @@ from mezzotint.train.group import PeerFailed
 from mezzotint.train.launch import launched, process
 from mezzotint.train.loop import Progress
 from mezzotint.train.meter import NonFiniteError
+from mezzotint.train.named import AnyRecipe
 from mezzotint.train.overrides import leaves, with_overrides
-from mezzotint.train.recipe import Runnable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 3 if report.ended.startswith("SIG") else 0
 
 
-def find_recipe(name: str) -> Runnable:
+def find_recipe(name: str) -> AnyRecipe:
     """Return a recipe by its name in `mezzotint.train.recipes`, or by "module:function".
 
     Raises:
-        ValueError: for an unknown name; the known ones are listed.
+        ValueError: for an unknown name (the known ones are listed), or a function that returns something else.
     """
     if ":" in name:
         module, _, function = name.partition(":")
@@ -72,9 +72,12 @@ def find_recipe(name: str) -> Runnable:
         except (TypeError, ValueError):  # no function, or one that needs arguments
             raise ValueError(f"recipe {name!r}: expected a function without arguments that returns a recipe") from None
         recipe = make()
-        if not (is_dataclass(recipe) and hasattr(recipe, "run") and hasattr(recipe, "holds")):
-            raise ValueError(f"recipe {name!r} returns a {type(recipe).__name__}; expected a Recipe")
-        return recipe  # type: ignore[return-value]
+        if isinstance(recipe, type) or not (is_dataclass(recipe) and isinstance(recipe, AnyRecipe)):
+            raise ValueError(
+                f"recipe {name!r} returns a {type(recipe).__name__}; expected a Recipe, or another dataclass with "
+                "name, run and holds"
+            )
+        return recipe
     try:
         known = import_module("mezzotint.train.recipes").RECIPES
     except (ImportError, AttributeError):
