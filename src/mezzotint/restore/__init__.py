@@ -1,9 +1,15 @@
 """Restoration: an image from a measurement of it, over any denoiser."""
 
+from mezzotint.restore.ddnm import DDNM
+from mezzotint.restore.ddrm import DDRM
+from mezzotint.restore.diffpir import DiffPIR
 from mezzotint.restore.dps import DPS
 from mezzotint.restore.from_guess import FromGuess
+from mezzotint.restore.guess_pigdm import GuessPiGDM
 from mezzotint.restore.ilvr import ILVR
 from mezzotint.restore.mcg import MCG
+from mezzotint.restore.moment import MomentMatching
+from mezzotint.restore.pigdm import PiGDM
 from mezzotint.restore.problem import Problem
 from mezzotint.restore.red_weight import RED_WEIGHTS, ClippedRatio, LogRatio, RatioPower, REDWeight
 from mezzotint.restore.reddiff import REDDiff, REDDiffParallel, REDDiffPrior
@@ -12,6 +18,11 @@ from mezzotint.restore.restorer import Restorer, SampledRestorer
 from mezzotint.restore.travel import TimeTravel
 
 __all__ = [
+    "PiGDM",
+    "MomentMatching",
+    "DiffPIR",
+    "DDRM",
+    "DDNM",
     "Problem",
     "Restorer",
     "SampledRestorer",
@@ -29,4 +40,5 @@ __all__ = [
     "RePaint",
     "TimeTravel",
     "FromGuess",
+    "GuessPiGDM",
 ]
