@@ -13,7 +13,10 @@ from torch import nn
 from mezzotint.core import Cosine, X0Denoiser
 from mezzotint.latent import Identity
 from mezzotint.objective import Batch, Denoise
-from mezzotint.train import AdamW, Budget, Recipe, Single, fit
+from mezzotint.objective.consistency import ConsistencyTraining
+from mezzotint.objective.curriculum import FixedLevels
+from mezzotint.objective.ect import SameImage
+from mezzotint.train import AdamW, Budget, DenoisingTask, Recipe, Single, fit
 from mezzotint.train.loop import Report
 from mezzotint.train.overrides import describe
 from mezzotint.train.recipes.pixels import emoji_pretraining
@@ -170,3 +173,29 @@ def test_networks_deep_inside_an_objective_are_found():
     found = frozen_parts(Outer((Inner(a), 3), Inner(b)))
     assert dict(found) == {"extra_0_teacher": a, "inner_teacher": b}
     assert not len(frozen_parts(Denoise()))
+
+
+def test_no_network_of_an_objective_is_lost_to_another_of_its_name():
+    @dataclass(frozen=True)
+    class Inner:
+        b: nn.Module
+
+    @dataclass(frozen=True)
+    class Outer:
+        a_b: nn.Module
+        a: Inner
+        values: nn.Module
+        named: dict[str, Any]
+
+    parts = [nn.Linear(1, 1) for _ in range(4)]
+    found = frozen_parts(Outer(parts[0], Inner(parts[1]), parts[2], {"x.y": [parts[3]]}))
+    assert {id(part) for part in found.values()} == {id(part) for part in parts}
+
+
+def test_the_teacher_of_an_extra_term_is_placed_with_the_rest():
+    teacher = nn.Linear(3, 3)
+    objective = ConsistencyTraining(FixedLevels(4), extra=(SameImage(teacher, 0.1),))
+    task = DenoisingTask(X0Denoiser(Net(3, 3), Cosine()), objective, ema=None)
+    Single("meta", channels_last=False).place(task)
+    assert {p.device.type for p in teacher.parameters()} == {"meta"}
+    assert list(task.frozen.values()) == [teacher]

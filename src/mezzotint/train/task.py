@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -66,9 +67,14 @@ def check_clip(clip: float | None) -> None:
 
 
 def frozen_parts(objective: Any) -> nn.ModuleDict:
-    """Return the networks inside an objective: itself, or fields of its dataclass and of dataclasses therein."""
-    if isinstance(objective, nn.Module):
-        return nn.ModuleDict({"objective": objective})
+    """Return the networks inside an objective, at any depth of dataclasses, lists and mappings; named by their place.
+
+    >>> frozen_parts((nn.Identity(), {"teacher": nn.Linear(2, 2)}))
+    ModuleDict(
+      (0): Identity()
+      (1_teacher): Linear(in_features=2, out_features=2, bias=True)
+    )
+    """
     found: dict[str, nn.Module] = {}
     _collect(objective, "", found)
     return nn.ModuleDict(found)
@@ -76,10 +82,18 @@ def frozen_parts(objective: Any) -> nn.ModuleDict:
 
 def _collect(part: Any, name: str, found: dict[str, nn.Module]) -> None:
     if isinstance(part, nn.Module):
+        name = name or "objective"
+        while name in found or hasattr(nn.ModuleDict, name):  # a_b of a.b, and values, which it has itself
+            name += "_"
         found[name] = part
+        return
+    if isinstance(part, Mapping):
+        inner = {str(key).replace(".", "_"): value for key, value in part.items()}
     elif isinstance(part, (list, tuple)):
-        for i, inner in enumerate(part):
-            _collect(inner, f"{name}_{i}", found)
+        inner = {str(i): value for i, value in enumerate(part)}
     elif dataclasses.is_dataclass(part) and not isinstance(part, type):
-        for field in dataclasses.fields(part):
-            _collect(getattr(part, field.name), f"{name}_{field.name}" if name else field.name, found)
+        inner = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    else:
+        return
+    for key, value in inner.items():
+        _collect(value, f"{name}_{key}" if name else key, found)
