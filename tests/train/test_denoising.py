@@ -29,7 +29,7 @@ def test_one_step_is_clipped_adamw_by_the_formula():
     task = DenoisingTask(FlowDenoiser(_Scale(), Flow()), _pull, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5, clip=2.0)
     metrics = task.step(Batch(torch.zeros(1, 2, 2, 2)), 0, Noise([0]))
     assert metrics["gradient"].values.tolist() == pytest.approx([500.0])
-    assert metrics["gradient"].names == ["denoiser.net.weight"]
+    assert metrics["gradient"].names() == ["denoiser.net.weight"]
     assert (metrics["loss"].item(), metrics["half"].item()) == (1250.0, 625.0)
     (weight,) = task.denoiser.parameters()
     state = task.optimisers["denoiser"].state[weight]

@@ -124,3 +124,27 @@ def test_bfloat16_is_used_inside_the_network_alone():
     metrics = task.step(_batch(dtype=torch.float32), 0, Noise(range(12)), Learner(precision="bfloat16"))
     assert seen == [torch.bfloat16] and metrics["loss"].dtype == torch.float32
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in task.denoiser.parameters() if p.grad is not None)
+
+
+def test_names_are_asked_for_at_a_failure_alone(tmp_path, monkeypatch):
+    asked, named = [], nn.ModuleDict.named_parameters
+
+    def counted(self, *args, **kwargs):
+        asked.append(self)
+        return named(self, *args, **kwargs)
+
+    def batches(step: int) -> Batch:
+        batch = _batch()
+        return Batch(batch.x * (float("nan") if step == 4 else 1.0), batch.c)
+
+    task = _task(ema=None)
+
+    def on_step(progress) -> None:
+        if progress.step == 1:
+            monkeypatch.setattr(nn.ModuleDict, "named_parameters", counted)
+        elif progress.step == 4:
+            assert not asked
+
+    with pytest.raises(NonFiniteError, match=r"step 4: .*first in the gradient of denoiser\.net\.first\.weight"):
+        fit(task, batches, steps=6, seed=0, out=tmp_path, log_every=1, engine=Single("cpu"), on_step=on_step)
+    assert asked == [task.modules]
