@@ -12,7 +12,8 @@ from torch import Tensor
 from mezzotint.core.noise import Noise, fold
 from mezzotint.data.images import ImageSource, as_images
 from mezzotint.data.latent_cache import LatentCache
-from mezzotint.data.order import Order, Shuffled
+from mezzotint.data.order import Order
+from mezzotint.data.rows import Rows
 from mezzotint.data.source import Source
 from mezzotint.objective.batch import Batch
 
@@ -44,7 +45,7 @@ def _plain(latents: Latents) -> Batch:
     return Batch(latents.z)
 
 
-class LatentBatches:
+class LatentBatches(Rows):
     """Batches from a `LatentCache`: `batches(step)`, or some rows of it, `batches.rows(step, range(8, 16))`.
 
         z = (mean + std eps - mean_all) / std_all,   eps = Noise([fold(seed, "posterior", s, i)])("posterior", 0, shape)
@@ -78,18 +79,9 @@ class LatentBatches:
             raise ValueError(f"{cache.folder}: holds {len(cache)} latents, but the source {len(self.source)} images")
         if not 0 <= flip <= 1 or (flip > 0 and not cache.mirrored):
             raise ValueError(f"flip={flip} of a cache with mirror={cache.mirrored}; make it with mirror=True")
+        super().__init__(len(cache), order)
         self.cache, self.make, self.seed, self.flip = cache, make, seed, flip
         self.broken = cache.broken
-        self.order: Order = Shuffled(len(cache), order) if isinstance(order, int) else order
-
-    @property
-    def batch(self) -> int:
-        """Images a step."""
-        return self.order.batch
-
-    def __call__(self, step: int) -> Any:
-        """The whole batch of a step."""
-        return self.rows(step, range(self.batch))
 
     def rows(self, step: int, rows: range) -> Any:
         """Those rows of a step's batch; no other latent is read.
@@ -97,8 +89,7 @@ class LatentBatches:
         Raises:
             ValueError: for rows outside the batch.
         """
-        if rows.step != 1 or not 0 <= rows.start < rows.stop <= self.batch:
-            raise ValueError(f"asked for {rows} of a batch of {self.batch}; give neighbouring rows inside it")
+        self.check(rows)
         chosen, _ = self.order(self.seed, step)
         mirrored = None
         if self.flip > 0:

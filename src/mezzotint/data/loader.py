@@ -16,8 +16,9 @@ from mezzotint.core.noise import Noise, fold
 from mezzotint.data.broken import Broken, first_good
 from mezzotint.data.framing import Framing, Placed
 from mezzotint.data.images import ImageSource, as_images
-from mezzotint.data.order import Order, Shuffled
+from mezzotint.data.order import Order
 from mezzotint.data.pool import Pool, Start
+from mezzotint.data.rows import Rows
 from mezzotint.data.source import Source
 from mezzotint.objective.batch import Batch
 
@@ -57,7 +58,7 @@ def plain(samples: Samples) -> Batch:
     return Batch(samples.images)
 
 
-class Loader:
+class Loader(Rows):
     """Batches of a source's images, framed: `loader(step)`, or some rows of it, `loader.rows(step, range(8, 16))`.
 
     Image i of step s is `framing(decoded, Noise([fold(seed, "data", s, i)]))`: the same bits with any number of
@@ -104,22 +105,13 @@ class Loader:
                 "decodes in this process)"
             )
         images = as_images(source)
-        self.order: Order = Shuffled(len(images), order) if isinstance(order, int) else order
+        super().__init__(len(images), order)
         self.broken = Broken(len(images), share)
         self.make, self.workers, self.prefetch = make, workers, prefetch
         self.start: Start | None = start
         self._work = _Work(images, self.order, framing, seed, self.broken.most)
         self._pool: Pool | None = None
         self._ahead: dict[tuple[int, int, int], list[Future[Any]]] = {}
-
-    @property
-    def batch(self) -> int:
-        """Images a step."""
-        return self.order.batch
-
-    def __call__(self, step: int) -> Any:
-        """The whole batch of a step."""
-        return self.rows(step, range(self.batch))
 
     def rows(self, step: int, rows: range) -> Any:
         """Those rows of a step's batch; no other image is decoded.
@@ -133,8 +125,7 @@ class Loader:
 
     def samples(self, step: int, rows: range) -> Samples:
         """Those rows of a step's batch, with all that is known of them. Raises as `rows` does."""
-        if rows.step != 1 or not 0 <= rows.start < rows.stop <= self.batch:
-            raise ValueError(f"asked for {rows} of a batch of {self.batch}; give neighbouring rows inside it")
+        self.check(rows)
         if not self.workers:
             parts = [self._work(step, rows.start, rows.stop)]
         else:
