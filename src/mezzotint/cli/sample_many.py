@@ -15,7 +15,7 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = ["sample_many", "wanted"]
 MANY = 4096  # from here on without a contact sheet
 _ROWS = 1024  # images of a Parquet file
 _WEEK = 7 * 24 * 60.0  # minutes: the processes wait for each other at the end alone
+_LOCK = ".lock"
 _SHOWN = 64  # numbers of each tensor that tell models apart
 
 
@@ -54,6 +55,8 @@ def sample_many(told: Namespace, prompts: list[str] | list[None], each: int) -> 
 
 
 def _sample(told: Namespace, prompts: list[Any], each: int, folder: Path, processes: _Alone) -> int:
+    import torch
+
     import mezzotint as mz
     from mezzotint.train.launch import local_device
 
@@ -63,13 +66,15 @@ def _sample(told: Namespace, prompts: list[Any], each: int, folder: Path, proces
     if model.conditioner is not None and prompts == [None]:
         raise ValueError("a prompt is missing: mezzotint sample 'a red heart' --count 50000 (or --prompts FILE)")
     plan = _plan(told, prompts, each, model, name, read_plan(folder))
-    left, missing = processes.lead(lambda: _begin(folder, plan, device))
-    mine = left[processes.rank :: processes.world]
-    with _Bar(sum(len(plan.images(b)) for b in mine), quiet=told.json or processes.rank > 0) as bar:
-        for block in mine:
-            _make(model, plan, folder, block)
-            bar.step(len(plan.images(block)))
-    processes.all(lambda: None)
+    torch.set_num_threads(plan.threads)  # the order of a sum depends on it
+    with ExitStack() as held:
+        left, missing = processes.lead(lambda: _begin(folder, plan, device, held))
+        mine = left[processes.rank :: processes.world]
+        with _Bar(sum(len(plan.images(b)) for b in mine), quiet=told.json or processes.rank > 0) as bar:
+            for block in mine:
+                _make(model, plan, folder, block)
+                bar.step(len(plan.images(block)))
+        processes.all(lambda: None)
     if processes.rank == 0:
         found = {"folder": str(folder), "record": RECORD, "count": plan.count, "made": missing}
         found["skipped"] = plan.count - missing
@@ -82,7 +87,11 @@ def _sample(told: Namespace, prompts: list[Any], each: int, folder: Path, proces
 
 def _plan(told: Namespace, prompts: list[Any], each: int, model: Any, name: str, before: dict[str, Any]) -> Plan:
     """The call with its defaults; a folder that is taken up again has its own batch."""
+    import torch
+
     batch = told.batch or before.get("batch") or min(64, each * len(prompts))
+    if batch > MANY:  # computed whole even for few images, so that these do not depend on --count
+        raise ValueError(f"--batch {batch} images at once; expected at most {MANY}")
     kind = told.format or before.get("format") or "png"
     rows = 1 if kind == "png" else max(1, _ROWS // batch) * batch
     return Plan(
@@ -99,18 +108,25 @@ def _plan(told: Namespace, prompts: list[Any], each: int, model: Any, name: str,
         batch=batch,
         format=kind,
         rows=rows,
+        threads=before.get("threads") or torch.get_num_threads(),
     )
 
 
-def _begin(folder: Path, plan: Plan, device: str) -> tuple[list[int], int]:
+def _begin(folder: Path, plan: Plan, device: str, held: ExitStack) -> tuple[list[int], int]:
     """Take a folder for a plan; returns the blocks that are not there yet, and how many images that is."""
     from mezzotint.io.atomic import clear_temporary, write_text
     from mezzotint.papers.setting import versions
+    from mezzotint.train.folder import hold
 
     folder.mkdir(parents=True, exist_ok=True)
+    hold(held.enter_context((folder / _LOCK).open("a")), folder)
     before, now = read_plan(folder), asdict(plan)
-    longer = {"each"} if len(plan.prompts or [None]) == 1 else set()
-    differ = [k for k in now if before and before.get(k) != now[k] and k not in longer]
+    if before and not any(folder.glob(f"*.{plan.format}")) and not any(folder.glob(f"*.{before.get('format')}")):
+        before = {}  # a call that made nothing, such as one with a wrong setting, does not own the folder
+        (folder / RECORD).unlink()
+    longer = len(plan.prompts or [None]) == 1 and plan.each >= before.get("each", 0)
+    differ = [k for k in now if before and before.get(k, now[k] if k == "threads" else None) != now[k]]
+    differ = [k for k in differ if not (longer and k == "each")]
     if differ:
         told = "; ".join(f"{k}: {before.get(k)!r} there, {now[k]!r} now" for k in differ[:5])
         raise ValueError(
@@ -150,7 +166,7 @@ def _make(model: Any, plan: Plan, folder: Path, block: int) -> None:
         made += list(pixels(drawn))[: images.stop - start]
     if plan.format == "png":
         for image, picture in zip(images, made, strict=True):
-            if not plan.file(folder, image).is_file():
+            if not plan.holds(folder, image):
                 write_png(plan.file(folder, image), picture)
         return
     _write_parquet(plan.file(folder, images[0]), plan, images, made)

@@ -25,6 +25,7 @@ class Plan:
         batch: images computed at once.
         format: "png" or "parquet".
         rows: images of a file.
+        threads: of the processor, in each process.
     """
 
     prompts: list[str] | None
@@ -40,6 +41,7 @@ class Plan:
     batch: int
     format: str
     rows: int
+    threads: int
 
     @property
     def count(self) -> int:
@@ -71,17 +73,22 @@ class Plan:
             return folder / f"{self.seed(image):07d}.png"
         return folder / f"part-{image // self.rows:05d}.parquet"
 
+    def holds(self, folder: Path, image: int) -> bool:
+        """Whether the file of an image is there and not empty, as a disk that was full may have left it."""
+        file = self.file(folder, image)
+        return file.is_file() and file.stat().st_size > 0
+
     def missing(self, folder: Path, block: int) -> int:
         """How many images of a block are not there."""
         if self.format == "png":
-            return sum(not self.file(folder, i).is_file() for i in self.images(block))
+            return sum(not self.holds(folder, i) for i in self.images(block))
         return 0 if self.done(folder, block) else len(self.images(block))
 
     def done(self, folder: Path, block: int) -> bool:
         """Whether all images of a block are there."""
         images = self.images(block)
         if self.format == "png":
-            return all(self.file(folder, i).is_file() for i in images)
+            return all(self.holds(folder, i) for i in images)
         return _rows_in(self.file(folder, images[0])) == len(images)
 
 

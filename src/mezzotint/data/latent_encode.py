@@ -91,7 +91,7 @@ def cache_latents(
         "data": images.identity(),
         "framing": repr(framing)
         if dataclasses.is_dataclass(framing)
-        else getattr(framing, "__qualname__", type(framing)),
+        else getattr(framing, "__qualname__", type(framing).__qualname__),
         "frames": None if frames is None else hash_of({"assignment": frames[0], "frames": torch.tensor(frames[1])}),
         "mirror": mirror,
         "dtype": dtype,

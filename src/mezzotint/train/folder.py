@@ -35,7 +35,7 @@ def run_folder(out: str | Path, identity: Mapping[str, Any]) -> Iterator[Path]:
             f"cannot write to the run folder {out}: {error.strerror}; choose another, or change its permissions"
         ) from error
     with lock:
-        _hold(lock, out)
+        hold(lock, out)
         if (out / RUN).exists():
             _check_owner(out, identity)
         elif others := sorted(p.name for p in out.iterdir() if not p.name.startswith(".")):
@@ -63,7 +63,12 @@ def _check_owner(out: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _hold(lock: Any, out: Path) -> None:
+def hold(lock: Any, out: Path) -> None:
+    """Take an open file of a folder as the lock of this process until it ends or closes it.
+
+    Raises:
+        ValueError: where another process has it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows: no lock, as before
@@ -71,6 +76,6 @@ def _hold(lock: Any, out: Path) -> None:
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by worker processes; dies with this one
     except BlockingIOError as error:
-        raise ValueError(f"another process is training in {out}; wait for it, or choose another folder") from error
+        raise ValueError(f"another process works in {out}; wait for it, or choose another folder") from error
     except OSError:  # a file system without locks
         return

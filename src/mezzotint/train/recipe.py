@@ -27,7 +27,6 @@ A leaf that is a frozen dataclass can be overridden field by field; any other ca
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -47,53 +46,21 @@ from mezzotint.train.denoising import DenoisingTask
 from mezzotint.train.engine import Engine
 from mezzotint.train.folder import RUN
 from mezzotint.train.loop import Progress, Report, fit
+from mezzotint.train.optimiser import AdamW, RAdam
 from mezzotint.train.overrides import describe
 from mezzotint.train.power_ema import Averaging, chosen
 from mezzotint.train.report.flops import count_flops
 from mezzotint.train.report.reporting import STANDARD, Reporting, RunWatch
 from mezzotint.train.report.samples import DenoisedSamples, FirstBatch, Samples
-from mezzotint.train.schedule import Constant, CosineDecay, RateSchedule
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
+
+__all__ = ["AdamW", "Batches", "Budget", "Data", "RAdam", "Recipe", "Runnable"]
 
 _MOST = 1_000_000  # samples a step: a slip of the finger, not a plan, is above it
 
 Batches = Callable[[int], Batch]
 Data = Callable[[Autoencoder, int, int], Batches]
-
-
-@dataclass(frozen=True)
-class AdamW:
-    """Settings of the optimiser and of its learning-rate schedule.
-
-    Args:
-        lr: base learning rate.
-        betas, weight_decay: as usual (an autoencoder uses Adam and no decay).
-        clip: largest gradient norm; None for none.
-        schedule: "constant", or "cosine" over the budget's steps.
-        warmup: steps of linear warm-up.
-        final: factor at the end of the cosine.
-    """
-
-    lr: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.01
-    clip: float | None = 1.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: int = 0
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be positive and finite, got {self.lr}")
-        if self.warmup < 0:
-            raise ValueError(f"warmup is a number of steps and cannot be negative, got {self.warmup}")
-
-    def rate(self, steps: int) -> RateSchedule:
-        """Return the schedule of a run of so many steps."""
-        if self.schedule == "cosine":
-            return CosineDecay(steps, self.warmup, self.final)
-        return Constant(self.warmup)
 
 
 @dataclass(frozen=True)
@@ -124,7 +91,7 @@ class Budget:
             raise ValueError(f"steps and batch must be at least 1, got steps={self.steps}, batch={self.batch}")
         if self.batch > _MOST:
             raise ValueError(f"a batch of {self.batch} samples does not fit any machine; expected at most {_MOST}")
-        if self.minutes is not None and self.minutes <= 0:
+        if self.minutes is not None and not self.minutes > 0:
             raise ValueError(f"minutes must be positive (or none), got {self.minutes}")
 
 
@@ -146,10 +113,16 @@ class Runnable(ABC):
         return self
 
     def start(self) -> tuple[Task, Batches]:
-        """Build the task and its batches with weights that are a function of the seed."""
+        """Build the task and its batches with weights that are a function of the seed.
+
+        Raises:
+            ValueError: where the task does not take the optimiser's settings.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fold(self.seed, "weights"))
-            return self.build()
+            task, batches = self.build()
+        self.optimiser.check(task)
+        return task, batches
 
     def identity(self) -> dict[str, Any]:
         """Return what a run folder must agree on to be continued: all but the length and the looking up.
@@ -259,14 +232,11 @@ class Recipe(Runnable):
     def build(self) -> tuple[DenoisingTask, Batches]:
         """Build the denoiser's task and the batches of latents."""
         autoencoder = self.latent().eval().requires_grad_(False)
-        o = self.optimiser
         task = DenoisingTask(
             self.denoiser(self.net(autoencoder.spec)),
             self.objective,
-            lr=o.lr,
-            betas=o.betas,
-            weight_decay=o.weight_decay,
-            clip=o.clip,
+            optimiser=self.optimiser.over,
+            clip=self.optimiser.clip,
             ema=self.ema,
         )
         return task, self.data(autoencoder, self.budget.batch, self.seed)

@@ -62,7 +62,7 @@ def trainable(module: nn.Module, name: str) -> list[nn.Parameter]:
 
 def check_clip(clip: float | None) -> None:
     """Refuse a gradient norm to clip to that is not positive."""
-    if clip is not None and clip <= 0:
+    if clip is not None and not clip > 0:
         raise ValueError(f"clip is a gradient norm and must be positive (or None), got {clip}")
 
 
