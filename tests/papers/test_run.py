@@ -43,8 +43,8 @@ def test_reproduce_returns_json_able_entries(demonstration):
 
 
 def test_without_a_demonstration():
-    with pytest.raises(ValueError, match=r"2305\.04391 \(RED-diff\) has no demonstration yet: it is planned"):
-        mz.reproduce("2305.04391")
+    with pytest.raises(ValueError, match=r"2512\.19678 \(WorldWarp\) has no demonstration yet: it is planned"):
+        mz.reproduce("2512.19678")
     with pytest.raises(ValueError, match="no paper '1234.56789'"):
         mz.reproduce("1234.56789")
 

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.core import GaussianMixture, Noise, fold
+from mezzotint.core import VP, GaussianMixture, Noise, fold
+from mezzotint.restore import Restorer
+from mezzotint.restore.operators import Matrix
 
 __all__ = ["MixtureProblem"]
 
@@ -52,6 +54,13 @@ class MixtureProblem:
         x = mixture.sample(noise)
         y = x @ matrix.T + std * noise("measured", 0, (m,), dtype=torch.float64)
         return cls(mixture, matrix, std, x, y, *_posterior(mixture, matrix, std, y))
+
+    def judge(self, method: Restorer, draws: int, steps: int, seed: int) -> dict[str, float]:
+        """`compare` of so many results a problem, over the exact denoiser of the mixture under a VP schedule."""
+        noise = Noise([fold(seed, "draw", i) for i in range(len(self.y) * draws)])
+        y, d = self.y.repeat_interleave(draws, 0), self.mixture.denoiser(VP())
+        made = method(d, Matrix(self.matrix), y, noise, std=self.std, steps=steps)
+        return self.compare(made.unflatten(0, (-1, draws)))
 
     def compare(self, made: Float[Tensor, "p s n"]) -> dict[str, float]:
         """Of s results a problem, in units of the posterior's width sqrt(tr C):
