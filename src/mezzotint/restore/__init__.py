@@ -4,12 +4,14 @@ from mezzotint.restore.ddnm import DDNM
 from mezzotint.restore.ddrm import DDRM
 from mezzotint.restore.diffpir import DiffPIR
 from mezzotint.restore.dps import DPS
+from mezzotint.restore.exact_posterior import ExactPosterior, exact_posterior
 from mezzotint.restore.from_guess import FromGuess
 from mezzotint.restore.guess_pigdm import GuessPiGDM
 from mezzotint.restore.ilvr import ILVR
 from mezzotint.restore.mcg import MCG
 from mezzotint.restore.moment import MomentMatching
 from mezzotint.restore.pigdm import PiGDM
+from mezzotint.restore.posterior import Posterior, calibrate, posterior
 from mezzotint.restore.problem import Problem
 from mezzotint.restore.red_weight import RED_WEIGHTS, ClippedRatio, LogRatio, RatioPower, REDWeight
 from mezzotint.restore.reddiff import REDDiff, REDDiffParallel, REDDiffPrior
@@ -41,4 +43,9 @@ __all__ = [
     "TimeTravel",
     "FromGuess",
     "GuessPiGDM",
+    "ExactPosterior",
+    "exact_posterior",
+    "Posterior",
+    "calibrate",
+    "posterior",
 ]
