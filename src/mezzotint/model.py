@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.core import Condition, NetworkDenoiser, Noise, Schedule, grid_named, resolve_grid, student_in
+from mezzotint.core import Condition, Denoiser, NetworkDenoiser, Noise, Schedule, grid_named, resolve_grid, student_in
 from mezzotint.core.grid import Grid
 from mezzotint.io.folder import Parts, read_folder, write_folder
 from mezzotint.latent import Autoencoder
@@ -164,6 +164,24 @@ class Model(nn.Module):
         if not bool(torch.isfinite(images).all()):
             raise ValueError(f"{self.name}: the images are not finite; lower the guidance ({guidance})")
         return images
+
+    @torch.no_grad()
+    def prior(self, prompt: str | int | None = None, guidance: float = 1.0) -> tuple[Denoiser, Condition | None]:
+        """What the model knows of images, for restoration: the denoiser, and its condition with one row.
+
+        Args:
+            prompt: words, or a class number; None asks for nothing in particular.
+            guidance: towards the prompt; 1 is none.
+
+        Raises:
+            ValueError: for a prompt that does not suit the model, or a model with its guidance inside.
+        """
+        if student_in(self.denoiser) is not None:
+            raise ValueError(f"{self.name} is distilled to a few steps and is no prior; take the model it comes from")
+        if isinstance(prompt, (list, tuple)):
+            raise ValueError("a prior has one prompt, not a list of them")
+        prompts, conditioned = self._prompts(prompt)
+        return self._guided(self.denoiser, float(guidance), conditioned), self._condition(prompts, None, conditioned)
 
     def save(
         self,

@@ -291,3 +291,13 @@ def test_the_shipped_model_goes_through_the_recipe_and_the_command(tmp_path, unc
     assert run([*call, "--steps", "2", "--guidance", "3", "--out", str(tmp_path / "heart.png")]) == 0
     assert (tmp_path / "heart.png").is_file()
     assert run([*call, "--steps", "4", "--out", str(tmp_path / "other.png")]) == 2
+
+
+def test_a_run_gone_on_with_to_fewer_steps_replaces_its_last_model(tmp_path):
+    short = replace(RECIPE, end=2)
+    assert short.run(tmp_path, ENGINE, reporting=None).finished
+    assert short.model(tmp_path).defaults["steps"] == 2
+    assert replace(RECIPE, end=1, guidance=2.0).run(tmp_path, ENGINE, reporting=None).finished
+    last = RECIPE.model(tmp_path)
+    assert (last.defaults["steps"], last.defaults["guidance"]) == (1, 2.0)
+    assert weights_hash(last.denoiser.net) == weights_hash(RECIPE.students(tmp_path)[1].denoiser.net)

@@ -16,6 +16,7 @@ from mezzotint import __version__
 # command -> (module with `main(arguments) -> exit status`, one line of help)
 COMMANDS = {
     "sample": ("mezzotint.cli.sample", "images from a prompt, and a .json beside them that regenerates them"),
+    "restore": ("mezzotint.cli.restore", "a degraded picture restored: inpaint, deblur, enlarge, denoise, ..."),
     "train": ("mezzotint.cli.train", "run or resume a training recipe"),
     "report": ("mezzotint.cli.report", "a training run as one HTML page: curves, pictures, settings"),
     "calibrate": ("mezzotint.cli.calibrate", "a model's statistics, for the sampler dpm-v3:FILE"),
