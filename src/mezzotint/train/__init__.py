@@ -18,7 +18,7 @@ from mezzotint.train.named import AnyRecipe
 from mezzotint.train.overrides import with_overrides
 from mezzotint.train.power_ema import Power, PowerEMA, reconstruct
 from mezzotint.train.pretrain import PretrainingRecipe, PretrainingTask
-from mezzotint.train.recipe import AdamW, Budget, Recipe
+from mezzotint.train.recipe import AdamW, Budget, RAdam, Recipe
 from mezzotint.train.schedule import Constant, CosineDecay
 from mezzotint.train.state import load_newest
 from mezzotint.train.task import Task
@@ -45,6 +45,7 @@ __all__ = [
     "PretrainingRecipe",
     "PretrainingTask",
     "Progress",
+    "RAdam",
     "Recipe",
     "Report",
     "Single",

@@ -38,7 +38,9 @@ class AutoencoderRecipe(Runnable):
     def build(self) -> tuple[AutoencodingTask, Batches]:
         """Build the autoencoder's task and the batches of images."""
         o = self.optimiser
-        task = AutoencodingTask(self.autoencoder(), self.objective, lr=o.lr, betas=o.betas, clip=o.clip, ema=self.ema)
+        task = AutoencodingTask(
+            self.autoencoder(), self.objective, optimiser=o.without_decay, clip=o.clip, ema=self.ema
+        )
         return task, self.data(self.budget.batch, self.seed)
 
     def pictures(self, batches: Batches) -> Samples:

@@ -41,7 +41,7 @@ class Learner:
 
     so that `parts` micro-batches give the gradient of the large batch, where the loss is a mean over samples
     (losses that compare samples with each other see only their part). Nothing is read back from the device,
-    except that `skip` on a CPU looks at the norm.
+    except that `skip` looks at the norm on a CPU, and where the optimiser's kernel cannot.
 
     Args:
         parts: micro-batches a step; each keeps the memory of 1/parts of the batch.
@@ -126,7 +126,7 @@ class Learner:
         norm = torch.linalg.vector_norm(norms)
         if self.nonfinite == "skip":
             bad = ~norm.isfinite()
-            if norm.device.type == "cpu":
+            if norm.device.type == "cpu" or not optimiser.defaults.get("fused"):
                 if bad:
                     return
             else:  # the optimiser's kernel looks at it on the device

@@ -28,7 +28,7 @@ def with_overrides(config: T, overrides: Mapping[str, str]) -> T:
 
     >>> from mezzotint.train.recipe import AdamW
     >>> with_overrides(AdamW(warmup=9), {"lr": "3e-4", "betas": "0.9, 0.95", "clip": "none"})
-    AdamW(lr=0.0003, betas=(0.9, 0.95), weight_decay=0.01, clip=None, schedule='constant', warmup=9, final=0.0)
+    AdamW(lr=0.0003, betas=(0.9, 0.95), weight_decay=0.01, clip=None, schedule='constant', warmup=9, ...)
     """
     valid = leaves(config)
     for key, text in overrides.items():
