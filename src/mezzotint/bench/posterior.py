@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.core import VP, Condition, Denoiser, Gaussian, GaussianMixture, Noise, Prediction, Schedule, fold
+from mezzotint.core.grid import Grid
 from mezzotint.restore import DDNM, DDRM, DPS, ILVR, MCG, DiffPIR, MomentMatching, PiGDM, REDDiff, RePaint, Restorer
 from mezzotint.restore.exact_posterior import ExactPosterior, exact_posterior
 from mezzotint.restore.operators import AveragePool, Blur, Identity, LinearOperator, Mask
@@ -105,6 +106,7 @@ def posterior_table(
     operators: Iterable[str] = tuple(OPERATORS),
     stds: Sequence[float] = STDS,
     schedule: Schedule | None = None,
+    grid: Grid | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[PosteriorRow]:
     """The table: every method that takes the operator, over exact denoisers, and exact samples beside them.
@@ -116,6 +118,7 @@ def posterior_table(
         methods: `METHODS` if None.
         priors, operators, stds: which of `PRIORS` and `OPERATORS`, and the measurement's noise.
         schedule: VP() if None.
+        grid: uniform in t if None, whose last step is long where std is small: see the spreads.
         say: told each row.
     """
     methods = METHODS if methods is None else methods
@@ -139,7 +142,7 @@ def posterior_table(
                     d = _Counted(prior.denoiser(VP() if schedule is None else schedule))
                     if who == "RePaint" and measured not in ("mask", "denoise"):
                         continue  # it takes selections alone
-                    made = method(d, operator, y.repeat_interleave(samples, 0), noise, std=std, steps=steps)
+                    made = method(d, operator, y.repeat_interleave(samples, 0), noise, std=std, steps=steps, grid=grid)
                     found.append((who, d.calls, made.unflatten(0, (measurements, samples))))
                 for who, calls, made in found:
                     rows.append(PosteriorRow(who, name, measured, std, calls, *_errors(made, exact), samples))

@@ -15,6 +15,7 @@ from mezzotint.restore.fit import check_fit
 from mezzotint.restore.linearised import Linearised, over
 from mezzotint.restore.operators import LinearOperator
 from mezzotint.restore.problem import Problem
+from mezzotint.restore.regularised import regularised
 from mezzotint.restore.restorer import SampledRestorer
 from mezzotint.sample.ddim import DDIM
 from mezzotint.sample.loop import Sampler
@@ -82,9 +83,8 @@ class _PiGDMDenoiser(Denoiser):
         alpha, sigma, v = here.alpha, here.sigma, self.variance
         with torch.no_grad():
             total = sigma**2 + alpha**2 * v
-            pull = operator.adjoint(
-                operator.solve(self.problem.residual(here.data), 1.0, _noise(self.problem.std, sigma**2 * v / total))
-            )
+            rest = self.problem.residual(here.data)
+            pull = regularised(operator, rest, _noise(self.problem.std, sigma**2 * v / total))
         moved = over(total, alpha * v) * here.back(pull)
         if isinstance(alpha, Tensor) and isinstance(sigma, Tensor):
             moved = torch.where(alpha == 0, pull, moved).where(sigma > 0, torch.zeros_like(moved))
