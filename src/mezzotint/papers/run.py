@@ -16,6 +16,7 @@ _DEMONSTRATIONS = {
     "2112.10752": "mezzotint.papers.p2112_10752",
     "2210.03142": "mezzotint.papers.p2210_03142",
     "2211.01095": "mezzotint.papers.p2211_01095",
+    "2211.07804": "mezzotint.papers.p2211_07804",
     "2305.04391": "mezzotint.papers.p2305_04391",
     "2306.11719": "mezzotint.papers.p2306_11719",
     "2310.13268": "mezzotint.papers.p2310_13268",
