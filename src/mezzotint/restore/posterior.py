@@ -150,7 +150,7 @@ def posterior(
     return Posterior(torch.cat(made), method.spread)
 
 
-def calibrate(posteriors: Sequence[Posterior], truths: Sequence[Float[Tensor, "b *s"]], level: float = 0.9) -> float:
+def calibrate(posteriors: Sequence[Posterior], truths: Sequence[Tensor], level: float = 0.9) -> float:
     """The factor for `Posterior.scaled` with which intervals keep what they promise on images like these.
 
     The guarantee: of a new image that is exchangeable with these (same source, operator, noise, method, seeds), the
