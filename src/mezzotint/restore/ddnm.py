@@ -45,7 +45,7 @@ class DDNM(SampledRestorer):
     Raises:
         ValueError: for values outside these ranges; when called, as Restorer.
 
-    Source: arXiv 2212.00490, equations 12, 13 and 17, section 3.3 and appendix I. With noise these are the steps of
+    Source: arXiv 2212.00490, section 3 and its appendix on noisy restoration. With noise these are the steps of
         the released code, in what is measured those of `DDRM` with eta_b = 1. The paper's text counts by the noise that
         a step adds (S = min(1, f s / (a std)), a the weight of x0 in it); but the noise of y is the same in all steps
         and adds up there: measured 10 dB in place of 23 at a blur with std 0.05.

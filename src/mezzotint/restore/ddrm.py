@@ -45,7 +45,7 @@ class DDRM(SampledRestorer):
     Raises:
         ValueError: for values outside these ranges; when called, as Restorer, and for another operator.
 
-    Source: arXiv 2201.11793, equations 7 and 8, section 4.2.
+    Source: arXiv 2201.11793, section 4 (eta 0.85, eta_b 1, 20 steps).
 
     >>> from mezzotint.core import VP, Gaussian
     >>> from mezzotint.restore.operators import Matrix

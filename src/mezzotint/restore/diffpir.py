@@ -44,7 +44,7 @@ class DiffPIR(SampledRestorer):
     Raises:
         ValueError: for values outside these ranges; when called, as Restorer, and for an operator that is not linear.
 
-    Source: arXiv 2305.08995, equations 12, 13 and 15, algorithm 1.
+    Source: arXiv 2305.08995, algorithm 1.
 
     >>> import torch; from mezzotint.core import VP, Gaussian, Noise
     >>> from mezzotint.restore.operators import Matrix
@@ -88,7 +88,7 @@ class Renoised(Multistep):
     Args:
         zeta: in [0, 1].
 
-    Source: arXiv 2305.08995, equation 15.
+    Source: arXiv 2305.08995, algorithm 1.
     """
 
     order = 1

@@ -37,7 +37,7 @@ class GuessPiGDM(SampledRestorer):
     Raises:
         ValueError: for values outside these ranges; when called, as Restorer.
 
-    Source: arXiv 2305.04391, released code (its baseline for nonlinear tasks); Song et al., ICLR 2023, section 3.3.
+    Source: arXiv 2305.04391, released code (its baseline for nonlinear tasks); Song et al., ICLR 2023.
 
     >>> GuessPiGDM()
     GuessPiGDM(weight=1.0, eta=1.0)

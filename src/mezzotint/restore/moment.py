@@ -39,8 +39,8 @@ class MomentMatching(SampledRestorer):
     Raises:
         ValueError: for values outside these ranges; when called, as Restorer, and for an operator that is not linear.
 
-    Source: arXiv 2405.13712, section 4.2 and algorithm 3 (moment matching posterior sampling); arXiv 2310.06721,
-        equations 9 and 10 (Tweedie moment projection), which has the same covariance.
+    Source: arXiv 2405.13712 (moment matching posterior sampling); arXiv 2310.06721 (Tweedie moment projection), which
+        has the same covariance. The choice at alpha = 0 is ours.
 
     >>> from mezzotint.core import VP, Gaussian, Noise
     >>> from mezzotint.restore.operators import Matrix

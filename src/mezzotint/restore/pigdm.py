@@ -42,7 +42,7 @@ class PiGDM(SampledRestorer):
         ValueError: for values outside these ranges; when called, as Restorer, and for an operator that is not linear
             (`GuessPiGDM` takes those).
 
-    Source: Song et al., Pseudoinverse-guided diffusion models (ICLR 2023), equations 7 and 8. The paper scales the
+    Source: Song et al., Pseudoinverse-guided diffusion models for inverse problems (ICLR 2023). The paper scales the
         term in each step by r^2 and a schedule of its own; here it is the score's, so that every solver and guide goes.
 
     >>> from mezzotint.core import VP, Gaussian, Noise
