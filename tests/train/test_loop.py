@@ -218,7 +218,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
             pass
 
     with run_folder(tmp_path / "run", {"seed": 0}):
-        assert "ValueError: another process is training in" in _in_a_child(enter)
+        assert "ValueError: another process works in" in _in_a_child(enter)
     assert _in_a_child(enter) == "no error"
 
 

@@ -36,6 +36,7 @@ class BoundaryDenoiser(ScaledDenoiser):
 
     Source: arXiv 2303.01469, appendix C; constants as in 2310.14189 and 2502.01441; scale: code of the latter.
 
+    >>> import torch
     >>> from mezzotint.core.schedule import VE
     >>> f, schedule = BoundaryDenoiser(lambda x, time, c: torch.ones_like(x), VE()), VE()
     >>> t = schedule.t_of(-torch.tensor([0.002, 1.0], dtype=torch.float64).log())

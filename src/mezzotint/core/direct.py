@@ -35,6 +35,7 @@ class DirectDenoiser(ScaledDenoiser):
 
     Source: arXiv 2510.12586, code (stage 2, diffusion).
 
+    >>> import torch
     >>> from mezzotint.core.schedule import VE
     >>> d = DirectDenoiser(lambda x, time, c: x, VE())
     >>> t = VE().t_of(-torch.tensor([1.2], dtype=torch.float64).log())

@@ -23,7 +23,7 @@ def run_folder(out: str | Path, identity: Mapping[str, Any]) -> Iterator[Path]:
 
     Raises:
         ValueError: where the folder cannot be written, belongs to another run (the entries that differ are
-            named), holds other files, or another process is training in it.
+            named), holds other files, or another process works in it.
     """
     out = Path(out)
     identity = json.loads(json.dumps(dict(identity)))
