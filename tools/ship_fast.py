@@ -16,6 +16,7 @@ from ship_emoji import GRID, STYLES, minutes_of, one_a_concept
 from mezzotint import Model
 from mezzotint.cli.picture import grid, pixels, write_png
 from mezzotint.data import Emoji, indices
+from mezzotint.io.folder import Parts, write_folder
 from mezzotint.metric import frechet_distance, load_features, retrieval, weights_hash
 from mezzotint.model import WEIGHTS, load
 from mezzotint.train.recipes import RECIPES
@@ -42,11 +43,17 @@ def main() -> None:
         figures = json.loads(json.dumps(made | {"minutes": {s: minutes_of(told.run / s) for s in stages}}))
     model.defaults = {"sampler": "distilled", "steps": recipe.end, "guidance": figures["guidance"]}
     model.card = card(model, figures)
-    model.save(out, torch.float16)
+    ship(model, out)
     pictures = model.sample([f"{word}, {style}" for style in STYLES.values() for word in GRID[:32]], seeds=[*range(64)])
     write_png(out / "grid.png", grid(pixels(pictures)))
     file.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
+
+
+def ship(model: Model, out: Path) -> None:
+    """Write the folder without what the teacher's has: both travel with the package."""
+    parts = Parts(model.denoiser, model.autoencoder, model.conditioner, model.size, model.defaults, model.card)
+    write_folder(parts, out, torch.float16, shared={"autoencoder": TEACHER, "conditioner": TEACHER})
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import nn
 
 from mezzotint.io.atomic import atomic_folder
 from mezzotint.io.parts import build, describe
-from mezzotint.io.safe import load_into, save_state
+from mezzotint.io.safe import load_into, read_state, save_state
 
 if TYPE_CHECKING:
     from mezzotint.core import NetworkDenoiser
@@ -26,6 +26,7 @@ FORMAT = "mezzotint-1"
 CONFIG, CARD = "config.json", "README.md"
 _LARGEST = 65_536  # pixels a side, and steps
 _KEYS = {"format", "size", "schedule", "denoiser", "network", "autoencoder", "conditioner", "defaults"}
+_SHARED = "shared"  # part -> the neighbouring model folder that has its file; may be left out
 
 
 @dataclass
@@ -54,17 +55,21 @@ class Parts:
         return {k: m for k, m in named.items() if m is not None and len(m.state_dict())}
 
 
-def write_folder(parts: Parts, path: str | Path, dtype: torch.dtype | None = None) -> Path:
+def write_folder(
+    parts: Parts, path: str | Path, dtype: torch.dtype | None = None, shared: Mapping[str, str] | None = None
+) -> Path:
     """Write a model folder; it appears whole or not at all.
 
     Args:
         parts: the model.
         path: the folder; one that exists must be empty or itself a model folder (it is replaced).
         dtype: of the weights on disk; None keeps each tensor's own.
+        shared: part -> name of a model folder beside this one that holds the same weights of it, and goes wherever
+            this one goes: they are not written again.
 
     Raises:
-        ValueError: for a part that has no name in the format, a folder of other things, or one that cannot be
-            written.
+        ValueError: for a part that has no name in the format, a folder of other things, one that cannot be written,
+            or a neighbour whose weights differ.
     """
     path = Path(path)
     _check_defaults(parts.defaults, path)
@@ -78,12 +83,19 @@ def write_folder(parts: Parts, path: str | Path, dtype: torch.dtype | None = Non
         "conditioner": None if parts.conditioner is None else describe("conditioner", parts.conditioner),
         "defaults": parts.defaults,
     }
+    shared = dict(shared or {})
+    if shared:
+        config[_SHARED] = shared
+        _check_shared(shared, parts, path)
     if path.is_dir() and any(path.iterdir()) and not (path / CONFIG).is_file():
         raise ValueError(f"{path} holds other files; a model is saved into a new, empty, or model folder")
     try:
         with atomic_folder(path) as temporary:
             for name, module in parts.modules().items():
-                save_state(module.state_dict(), temporary / f"{name}.safetensors", dtype)
+                if name not in shared:
+                    save_state(module.state_dict(), temporary / f"{name}.safetensors", dtype)
+                elif not _same(path.parent / shared[name] / f"{name}.safetensors", module.state_dict(), dtype):
+                    raise ValueError(f"{shared[name]} has other weights of the {name}; leave it out of shared")
             (temporary / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             (temporary / CARD).write_text(parts.card, encoding="utf-8")
     except OSError as error:
@@ -109,7 +121,7 @@ def read_config(path: str | Path) -> Mapping[str, Any]:
         raise ValueError(f"{file}: format {found!r}; this version reads {FORMAT!r}")
     if missing := sorted(_KEYS - set(config)):
         raise ValueError(f"{file}: missing {', '.join(missing)}")
-    if unknown := sorted(set(config) - _KEYS):
+    if unknown := sorted(set(config) - _KEYS - {_SHARED}):
         raise ValueError(f"{file}: unknown {', '.join(unknown)}; written by a newer version?")
     size = config["size"]
     if not (isinstance(size, list) and len(size) == 2 and all(type(s) is int and 0 < s <= _LARGEST for s in size)):
@@ -136,6 +148,24 @@ def _check_defaults(defaults: Any, source: object) -> None:
             )
 
 
+def _check_shared(shared: Any, parts: Parts, source: Path) -> None:
+    if not isinstance(shared, dict) or not set(shared) <= set(parts.modules()):
+        raise ValueError(
+            f"{source}: {_SHARED} is {shared!r:.80}; expected parts with weights: {', '.join(parts.modules())}"
+        )
+    for folder in shared.values():  # a name, so that a folder from elsewhere reads nothing but its neighbours
+        if not isinstance(folder, str) or folder in ("", ".", "..") or Path(folder).name != folder:
+            raise ValueError(f"{source}: {_SHARED} names {folder!r:.80}; expected the name of a folder beside this one")
+
+
+def _same(file: Path, state: Mapping[str, torch.Tensor], dtype: torch.dtype | None) -> bool:
+    there = read_state(file)
+    if set(there) != set(state):
+        return False
+    pairs = [(there[k], v.to(dtype) if dtype is not None and v.is_floating_point() else v) for k, v in state.items()]
+    return all(a.dtype == b.dtype and a.shape == b.shape and bool((a == b.cpu()).all()) for a, b in pairs)
+
+
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number of JSON")
 
@@ -160,7 +190,14 @@ def read_folder(path: str | Path) -> Parts:
         conditioner = None if entry is None else build("conditioner", entry, source=file)
     card = (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
     parts = Parts(denoiser, autoencoder, conditioner, tuple(config["size"]), dict(config["defaults"]), card)
+    shared = config.get(_SHARED, {})
+    _check_shared(shared, parts, file)
     for name, module in parts.modules().items():
-        load_into(module, path / f"{name}.safetensors")
+        load_into(
+            module,
+            path.resolve().parent / shared[name] / f"{name}.safetensors"
+            if name in shared
+            else path / f"{name}.safetensors",
+        )
         module.eval()
     return parts

@@ -40,6 +40,8 @@ class UNet(nn.Module):
         dropout: probability inside the residual blocks (from torch's generator, which the caller seeds).
         checkpoint: recompute activations in the backward pass: slower, less memory, the same gradients.
         gainless: norms without a learned gain, "none", that before the "output", or "all" (see `without_gains`).
+        patch: pixels a side that the network sees as one, their channels side by side (FFDNet's way, arXiv
+            1710.04026): an image of patch h x patch w for the work of h x w.
     Raises:
         ValueError: a setting that makes no network.
 
@@ -67,6 +69,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         checkpoint: bool = False,
         gainless: Gainless = "none",
+        patch: int = 1,
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
@@ -74,11 +77,11 @@ class UNet(nn.Module):
             "in_channels": in_channels, "out_channels": out_channels, "channels": channels,
             "mult": list(mult), "blocks": blocks, "attention": list(attention), "head_dim": head_dim,
             "context": context, "classes": classes, "pooled": pooled, "concat": concat,
-            "dropout": dropout, "checkpoint": checkpoint, "gainless": "none",
+            "dropout": dropout, "checkpoint": checkpoint, "gainless": "none", "patch": patch,
         }  # fmt: skip
         _check(self.config)
         self.checkpoint = checkpoint
-        self.multiple = 2 ** (len(mult) - 1)
+        self.multiple = patch * 2 ** (len(mult) - 1)
         self.reads = Reads(context, classes, pooled, concat)
         width = 4 * channels
         self.embed = GlobalEmbedding(channels, width, classes, pooled)
@@ -89,7 +92,7 @@ class UNet(nn.Module):
                 parts.append(_attention(outputs, head_dim, context))
             return nn.ModuleList(parts)
 
-        self.stem = nn.Conv2d(in_channels + concat, channels, 3, padding=1)
+        self.stem = nn.Conv2d((in_channels + concat) * patch**2, channels, 3, padding=1)
         now, skips, down = channels, [channels], []
         for level, m in enumerate(mult):
             for _ in range(blocks):
@@ -112,7 +115,7 @@ class UNet(nn.Module):
                 up.append(parts)
         self.up = nn.ModuleList(up)
         self.norm = group_norm(now)
-        self.head = zeroed(nn.Conv2d(now, out_channels, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(now, out_channels * patch**2, 3, padding=1))
         name_sites(self)
         if gainless != "none":
             without_gains(self, gainless)
@@ -123,7 +126,7 @@ class UNet(nn.Module):
         """Return the network's output for noisy images.
 
         Args:
-            x: (b, in_channels, h, w), h and w multiples of 2 ** (levels - 1), of any size.
+            x: (b, in_channels, h, w), h and w multiples of patch * 2 ** (levels - 1), of any size.
             time: (b,); 1000 t, or EDM's c_noise.
             c: the condition, with the keys the network was built for ("text_mask" may be left out).
         Raises:
@@ -132,7 +135,8 @@ class UNet(nn.Module):
         check_image(x, time, self.config["in_channels"], self.multiple)
         given = self.reads(x, c)
         emb = self.embed(time, given.label, given.pooled)
-        h = self.stem(x if given.concat is None else torch.cat([x, given.concat], dim=1))
+        h = x if given.concat is None else torch.cat([x, given.concat], dim=1)
+        h = self.stem(F.pixel_unshuffle(h, self.config["patch"]))
         skips = [h]
         for parts in self.down:
             h = self._run(parts, h, emb, given)
@@ -140,7 +144,7 @@ class UNet(nn.Module):
         h = self._run(self.mid, h, emb, given)
         for parts in self.up:
             h = self._run(parts, torch.cat([h, skips.pop()], dim=1), emb, given)
-        return self.head(F.silu(self.norm(h)))
+        return F.pixel_shuffle(self.head(F.silu(self.norm(h))), self.config["patch"])
 
     def _run(self, parts: nn.Module, h: Tensor, emb: Tensor, given: Inputs) -> Tensor:
         assert isinstance(parts, nn.ModuleList)
@@ -161,7 +165,7 @@ def _attention(channels: int, head_dim: int, context: int) -> nn.Module:
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    for key in ("in_channels", "out_channels", "channels", "blocks", "head_dim"):
+    for key in ("in_channels", "out_channels", "channels", "blocks", "head_dim", "patch"):
         if config[key] < 1:
             raise ValueError(f"UNet needs {key} of at least 1, got {config[key]}")
     for key in ("context", "classes", "pooled", "concat"):
