@@ -107,6 +107,23 @@ def checked_weights(weights: object, count: int, name: str) -> Tensor:
     return w / w.sum()
 
 
+def log_weights(weights: Tensor, c: Condition | None, batch: int) -> Tensor:
+    """log w, (b, k): under a label k < K only component k remains; the label K means the whole mixture."""
+    logs = weights.log()
+    if c is None or "label" not in c:
+        return logs.expand(batch, -1)
+    label, k = c["label"].to(logs.device), len(weights)
+    # the range is looked at on the CPU only: elsewhere it would wait for the device
+    outside = label.device.type == "cpu" and bool(((label < 0) | (label > k)).any())
+    if label.shape != (batch,) or outside:
+        raise ValueError(
+            f"label {label.tolist() if outside else tuple(label.shape)}; expected ({batch},) components "
+            f"in 0..{k - 1}, or {k} for all"
+        )
+    apart = torch.arange(k, device=logs.device) != label[:, None]
+    return logs.masked_fill(apart & (label[:, None] < k), -math.inf)
+
+
 def chosen(noise: Noise, weights: Tensor) -> Tensor:
     """A component index a seed, (b,), drawn with the weights."""
     u = noise.uniform("component", 0, (), dtype=torch.float64)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.core.condition import Condition
-from mezzotint.core.exact.base import Distribution, checked_weights, chosen
+from mezzotint.core.exact.base import Distribution, checked_weights, chosen, log_weights
 from mezzotint.core.noise import Noise
 
 __all__ = ["Empirical", "GaussianMixture"]
@@ -48,32 +48,17 @@ class GaussianMixture(Distribution):
             raise ValueError(f"GaussianMixture got stds {self.stds.tolist()}; expected {len(means)} numbers >= 0")
         self.weights = checked_weights(weights, len(means), "GaussianMixture")
 
-    def _log_weights(self, c: Condition | None, batch: int) -> Tensor:
-        logs = self.weights.log()
-        if c is None or "label" not in c:
-            return logs.expand(batch, -1)
-        label, k = c["label"].to(logs.device), len(self.weights)
-        # the range is looked at on the CPU only: elsewhere it would wait for the device
-        outside = label.device.type == "cpu" and bool(((label < 0) | (label > k)).any())
-        if label.shape != (batch,) or outside:
-            raise ValueError(
-                f"label {label.tolist() if outside else tuple(label.shape)}; expected ({batch},) components "
-                f"in 0..{k - 1}, or {k} for all"
-            )
-        apart = torch.arange(k, device=logs.device) != label[:, None]
-        return logs.masked_fill(apart & (label[:, None] < k), -math.inf)
-
-    def _joint(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float, log_weights: Tensor) -> Tensor:
+    def _joint(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float, log_w: Tensor) -> Tensor:
         """log w_k + log N(x; alpha m_k, var_k), (b, k)."""
         var = alpha**2 * self.stds**2 + sigma**2
         scale = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).view(-1, 1, 1)
         offset = x[:, None, :] - scale * self.means
         logs = -0.5 * ((offset**2).sum(-1) / var + self.size * (var.log() + math.log(2 * math.pi)))
-        return log_weights + logs
+        return log_w + logs
 
     def posterior_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor, c: Condition | None) -> Tensor:
         """See Distribution.posterior_mean."""
-        p = self._joint(x, alpha, sigma, self._log_weights(c, len(x))).softmax(-1)
+        p = self._joint(x, alpha, sigma, log_weights(self.weights, c, len(x))).softmax(-1)
         gain = alpha * self.stds**2 / (alpha**2 * self.stds**2 + sigma**2)
         means = self.means + gain[..., None] * (x[:, None, :] - alpha[..., None] * self.means)
         return (p[..., None] * means).sum(1)
@@ -87,7 +72,7 @@ class GaussianMixture(Distribution):
     def log_prob(self, x: Float[Tensor, "b *s"], alpha: float = 1.0, sigma: float = 0.0) -> Float[Tensor, " b"]:
         """See Distribution.log_prob."""
         flat = self.flat(x)
-        return self._joint(flat, alpha, sigma, self._log_weights(None, len(flat))).logsumexp(-1)
+        return self._joint(flat, alpha, sigma, log_weights(self.weights, None, len(flat))).logsumexp(-1)
 
 
 class Empirical(GaussianMixture):
