@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Windows"]
+__all__ = ["EvenWindows", "Windows"]
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,24 @@ class Windows:
                 continue
             if step > side:
                 raise ValueError(f"{name}: stride {step} is larger than the window {side} and would leave gaps")
-            rest = (size - side) % step
-            if rest:
-                raise ValueError(
-                    f"{name}: windows of {side} with stride {step} leave {rest} of {size} pixels at the border "
-                    f"uncovered; use a size of {size - rest} or {size - rest + step}, or a stride that divides "
-                    f"{size - side}"
-                )
+            self._reach(name, size, side, step)
+
+    def _reach(self, name: str, size: int, side: int, step: int) -> None:
+        rest = (size - side) % step
+        if rest:
+            raise ValueError(
+                f"{name}: windows of {side} with stride {step} leave {rest} of {size} pixels at the border "
+                f"uncovered; use a size of {size - rest} or {size - rest + step}, or a stride that divides "
+                f"{size - side}"
+            )
 
     def corners(self) -> list[tuple[int, int]]:
         """Top-left corner (row, column) of every window, row by row."""
-        rows, columns = (
-            range(0, size - side + 1, step) for size, side, step in zip(self.size, self.window, self.stride)
-        )
+        rows, columns = (self._along(*axis) for axis in zip(self.size, self.window, self.stride))
         return [(y, x) for y in rows for x in columns]
+
+    def _along(self, size: int, side: int, step: int) -> list[int]:
+        return list(range(0, size - side + 1, step))
 
     def scaled(self, up: int = 1, down: int = 1) -> Windows:
         """The same layout on an image ``up / down`` times as large (image and latent).
@@ -119,6 +123,33 @@ class Windows:
             total[..., y : y + h, z : z + w] += parts[:, j]
             mass[y : y + h, z : z + w] += weight
         return (total / mass).to(dtype)
+
+
+@dataclass(frozen=True)
+class EvenWindows(Windows):
+    """Windows that all count alike, at any stride: where steps do not reach the far border, one more ends at it.
+
+    blend(unfold(x)) = fold(unfold(x)) / (number of windows over each pixel) = x.
+
+    Args:
+        size, window, stride: as of `Windows`; any stride from 1 to the window's side.
+
+    Source: arXiv 2207.14626 (patches in WeatherDiff); the last window at the border is our choice.
+
+    >>> EvenWindows(size=(4, 9), window=(4, 4), stride=(4, 4)).corners()
+    [(0, 0), (0, 4), (0, 5)]
+    """
+
+    def _reach(self, name: str, size: int, side: int, step: int) -> None:
+        return None
+
+    def _along(self, size: int, side: int, step: int) -> list[int]:
+        starts = super()._along(size, side, step)
+        return starts if starts[-1] == size - side else [*starts, size - side]
+
+    def weights(self) -> Float[Tensor, "wh ww"]:
+        """Ones, float64."""
+        return torch.ones(self.window, dtype=torch.float64)
 
 
 def _border_distance(side: int) -> Tensor:

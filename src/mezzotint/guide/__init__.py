@@ -7,7 +7,7 @@ from mezzotint.guide.interval import Interval
 from mezzotint.guide.level_interval import LevelInterval
 from mezzotint.guide.rescale import Rescale
 from mezzotint.guide.threshold import DynamicThreshold, StaticThreshold
-from mezzotint.guide.window import Windowed
+from mezzotint.guide.window import PatchMean, Windowed
 
 __all__ = [
     "CFG",
@@ -17,6 +17,7 @@ __all__ = [
     "Interval",
     "Rescale",
     "StaticThreshold",
+    "PatchMean",
     "Windowed",
     "compose",
     "LevelInterval",
