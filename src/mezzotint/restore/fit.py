@@ -9,6 +9,7 @@ from torch import Tensor
 from mezzotint.restore.operators import LinearOperator
 from mezzotint.restore.operators.operator import ComposedLinear
 from mezzotint.restore.problem import Problem
+from mezzotint.restore.regularised import regularised
 
 __all__ = ["check_fit", "first_image", "misfit_gradient"]
 
@@ -29,7 +30,7 @@ def first_image(problem: Problem) -> Float[Tensor, "b *s"]:
     plain = type(operator).guess is LinearOperator.guess or isinstance(operator, ComposedLinear)
     if not (plain and problem.std and isinstance(operator, LinearOperator)):
         return problem.guess
-    return operator.adjoint(operator.solve(problem.y, 1.0, problem.std**2))
+    return regularised(operator, problem.y, problem.std**2)
 
 
 def check_fit(problem: Problem) -> None:

@@ -34,4 +34,6 @@ def regularised(operator: LinearOperator, y: Float[Tensor, "b *m"], noise: float
     s = operator.singulars(operator.from_spectrum(torch.zeros_like(k)))
     if isinstance(noise, Tensor):
         noise = noise.reshape(-1, *[1] * (k.ndim - 1))
-    return operator.from_spectrum(s / (s**2 + noise) * k)
+    gain = s / (s**2 + noise)  # 0 / 0 where such a noise is none of a float
+    gain = torch.where(operator.seen(s), gain, torch.zeros_like(gain))
+    return operator.from_spectrum(gain * k)

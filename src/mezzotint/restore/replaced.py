@@ -13,6 +13,7 @@ from torch import Tensor
 from mezzotint.core import Condition, Denoiser, Noise, Schedule
 from mezzotint.restore.operators import LinearOperator, SpectralOperator
 from mezzotint.restore.problem import Problem
+from mezzotint.restore.regularised import regularised
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.plan import Node, Plan
 
@@ -64,8 +65,7 @@ def replaced(
     known = alpha * y
     if spread:
         known = known + spread * operator(z)
-    rest = known - operator(x)
-    return x + (operator.adjoint(operator.solve(rest, 1.0, problem.std**2)) if problem.std else operator.pinv(rest))
+    return x + regularised(operator, known - operator(x), problem.std**2)
 
 
 @dataclass(frozen=True)

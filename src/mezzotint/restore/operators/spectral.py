@@ -72,6 +72,15 @@ class SpectralOperator(LinearOperator):
         rest = y - self.measured_from_spectrum(k)
         return inside + rest / _beside(noise, y)
 
+    def prox(self, x: Float[Tensor, "b *s"], y: Float[Tensor, "b *m"], weight: float | Tensor) -> Float[Tensor, "b *s"]:
+        """x + V s / (s^2 + weight) U* (y - A x): what lies outside of the range of A is never divided by the weight."""
+        rest = y - self(x)
+        if not isinstance(weight, Tensor) and weight == 0:
+            return x + self.pinv(rest)
+        k, s = self._measured(rest)
+        gain = s / (s**2 + _beside(weight, k))
+        return x + self.from_spectrum(torch.where(self.seen(s), gain, torch.zeros_like(gain)) * k)
+
     def seen(self, s: Tensor) -> Tensor:
         """Which singular values count as more than 0."""
         return s > _LEAST * s.max()
