@@ -106,8 +106,8 @@ class MisfitSteps(Sampler):
         self, d: Denoiser, state: State, k: int, plan: Plan, c: Condition | None = None, noise: Noise | None = None
     ) -> State:
         """See Sampler.step."""
-        with torch.enable_grad():  # callers sample without gradients; this one goes to x_t alone
-            x = state.x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():  # callers sample without; this one goes to x_t alone
+            x = (state.x.clone() if state.x.is_inference() else state.x.detach()).requires_grad_()
             made = self.base.step(d, replace(state, x=x), k, plan, c, noise)
             assert made.x0 is not None
             misfit = self.problem.residual(made.x0).flatten(1).square().sum(1)

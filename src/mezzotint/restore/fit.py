@@ -36,8 +36,8 @@ def first_image(problem: Problem) -> Float[Tensor, "b *s"]:
 def check_fit(problem: Problem) -> None:
     """Refuse a measurement that this operator cannot have made, before any network call.
 
-    An operator may state the range of its measurements as `value_range` = (least, greatest); a measurement may leave
-    it by as much as the range is wide, and by six standard deviations of its noise (our choice).
+    An operator may state the range of its measurements as `value_range` = (least, greatest), `A @ B` has that of A; a
+    measurement may leave it by as much as it is wide, and by six standard deviations of its noise (our choice).
 
     Raises:
         ValueError: for a shape that is not that of A(x), or values far outside of the range.
@@ -50,10 +50,9 @@ def check_fit(problem: Problem) -> None:
             f"the measurement has shape {tuple(y.shape)} but {type(problem.operator).__name__} makes "
             f"{tuple(made.shape)} of an image {tuple(problem.guess.shape)}; give y = A(x) of the same operator"
         )
-    stated = getattr(problem.operator, "value_range", None)
-    if stated is None:
+    if problem.operator.value_range is None:
         return
-    least, greatest = stated
+    least, greatest = problem.operator.value_range
     slack = greatest - least + 6 * problem.std
     low, high = float(y.min()), float(y.max())
     if low < least - slack or high > greatest + slack:
@@ -78,8 +77,8 @@ def misfit_gradient(problem: Problem, x: Float[Tensor, "b *s"]) -> Float[Tensor,
     """
     if isinstance(problem.operator, LinearOperator):
         return -problem.operator.adjoint(problem.residual(x))
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         misfit = 0.5 * problem.residual(x).square().sum()
         if not misfit.requires_grad:
             raise ValueError(

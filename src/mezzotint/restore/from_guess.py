@@ -87,4 +87,4 @@ class FromGuess(Restorer):
         like = first_image(problem)
         z = noise("x_T", 0, tuple(like.shape[1:]), dtype=like.dtype, device=like.device)
         alpha, sigma = float(d.schedule.alpha(times[:1])), float(d.schedule.sigma(times[:1]))
-        return run(informed, alpha * like + sigma * z, grid=times, c=c, noise=noise, on_step=on_step)
+        return run(informed, alpha * like + sigma * z, grid=times, c=c, noise=noise, on_step=on_step).to(y.dtype)

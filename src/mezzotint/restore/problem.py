@@ -20,7 +20,7 @@ class Problem:
 
     Args:
         operator: A.
-        y: the measurement, (b, *m).
+        y: the measurement, (b, *m), float32 or wider.
         std: standard deviation of its noise, >= 0, in the units of y.
         guess: a first image, (b, *s), made by the operator.
 
@@ -39,7 +39,7 @@ class Problem:
 
         Args:
             operator: A.
-            y: (b, *m), or (1, *m): one measurement, of which each seed makes a sample.
+            y: (b, *m), or (1, *m): one measurement, of which each seed makes a sample; half precision is widened.
             noise: one seed a sample.
             std: see above.
         """
@@ -64,6 +64,7 @@ class Problem:
                     "or one measurement and a seed for each sample of it"
                 )
             y = y.expand(len(noise), *y.shape[1:])
+        y = y.to(torch.promote_types(y.dtype, torch.float32))
         return cls(operator, y, float(std), operator.guess(y))
 
     def residual(self, x: Tensor) -> Tensor:

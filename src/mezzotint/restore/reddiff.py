@@ -124,7 +124,7 @@ class REDDiff(Restorer):
         check_fit(problem)
         times = resolve_grid(grid, d.schedule, _STEPS if steps is None and not isinstance(grid, Tensor) else steps)
         descent = _Descent(self, problem)
-        return descent(d, self.start(problem, noise), grid=times, c=c, noise=noise, on_step=on_step)
+        return descent(d, self.start(problem, noise), grid=times, c=c, noise=noise, on_step=on_step).to(y.dtype)
 
 
 @dataclass(frozen=True)

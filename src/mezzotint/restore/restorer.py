@@ -107,4 +107,4 @@ class SampledRestorer(Restorer):
         z = noise("x_T", 0, tuple(like.shape[1:]), dtype=like.dtype, device=like.device)
         x_T = float(d.schedule.sigma(times[:1])) * z
         run = self.sampler(problem)
-        return run(self.informed(d, problem), x_T, grid=times, c=c, noise=noise, on_step=on_step)
+        return run(self.informed(d, problem), x_T, grid=times, c=c, noise=noise, on_step=on_step).to(y.dtype)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from mezzotint.restore.operators.kernels import disc_kernel, gaussian_kernel, motion_kernel
 from mezzotint.restore.operators.operator import LinearOperator
-from mezzotint.restore.operators.paired import need_images
+from mezzotint.restore.operators.paired import need_images, need_wide
 from mezzotint.restore.operators.spectral import SpectralOperator
 
 __all__ = ["Blur", "ReflectBlur"]
@@ -104,6 +104,7 @@ class Blur(SpectralOperator, _Kernel):
     def to_spectrum(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """F x, complex."""
         self._fits(x)
+        need_wide(x, "Blur")
         return torch.fft.fft2(x, norm="ortho")
 
     def from_spectrum(self, k: Tensor) -> Float[Tensor, "b c h w"]:

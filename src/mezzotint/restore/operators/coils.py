@@ -12,7 +12,7 @@ from torch import Tensor
 from mezzotint.restore.operators.fourier import centred_fft, centred_ifft, kspace_mask
 from mezzotint.restore.operators.krylov import conjugate_gradients
 from mezzotint.restore.operators.operator import LinearOperator
-from mezzotint.restore.operators.paired import as_channels, as_complex, need_images, need_pairs
+from mezzotint.restore.operators.paired import as_channels, as_complex, need_images, need_pairs, need_wide
 from mezzotint.restore.operators.radon import need_size
 
 __all__ = ["MultiCoil", "coil_maps", "normalised_maps"]
@@ -117,6 +117,7 @@ class MultiCoil(LinearOperator):
     def forward(self, x: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b k2 h w"]:
         """See above."""
         need_images(x, "MultiCoil", self.size)
+        need_wide(x, "MultiCoil")
         if x.shape[1] != 2:
             raise ValueError(
                 f"MultiCoil got images of {x.shape[1]} channels; expected 2, the real and the imaginary part; for real "
@@ -127,6 +128,7 @@ class MultiCoil(LinearOperator):
     def adjoint(self, y: Float[Tensor, "b k2 h w"]) -> Float[Tensor, "b 2 h w"]:
         """See above."""
         need_images(y, "MultiCoil", self.size)
+        need_wide(y, "MultiCoil")
         if y.shape[1] != self.maps.shape[1]:
             raise ValueError(
                 f"MultiCoil got measurements of {y.shape[1]} channels; expected {self.maps.shape[1]}, two for each of "

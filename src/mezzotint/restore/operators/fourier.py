@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.restore.operators.paired import as_channels, as_complex, need_images, need_pairs
+from mezzotint.restore.operators.paired import as_channels, as_complex, need_images, need_pairs, need_wide
 from mezzotint.restore.operators.spectral import SpectralOperator
 
 __all__ = ["Fourier", "centred_fft", "centred_ifft", "kspace_mask"]
@@ -101,6 +101,7 @@ class Fourier(SpectralOperator):
     def to_spectrum(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """F x, complex."""
         need_images(x, "Fourier", self.size)
+        need_wide(x, "Fourier")
         if self.real:
             return centred_fft(torch.complex(x, torch.zeros_like(x)))
         need_pairs(x, "Fourier", "for real images make it with real=True")
@@ -114,6 +115,7 @@ class Fourier(SpectralOperator):
     def measured_to_spectrum(self, y: Float[Tensor, "b c2 h w"]) -> Tensor:
         """U* y: the samples, of real images made Hermitian."""
         need_images(y, "Fourier", self.size)
+        need_wide(y, "Fourier")
         need_pairs(y, "Fourier", "a measurement of it is complex whatever the image is")
         k = self._left(y) * as_complex(y)
         return (k + reflected(k).conj()) / 2 if self.real else k

@@ -21,6 +21,7 @@ class Operator(nn.Module, ABC):
     """
 
     linear: ClassVar[bool] = False
+    value_range: tuple[float, float] | None = None  # the least and the greatest value of a clean measurement, if stated
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "b *s"]) -> Float[Tensor, "b *m"]:
@@ -109,6 +110,7 @@ class Composed(Operator):
     def __init__(self, outer: Operator, inner: Operator) -> None:
         super().__init__()
         self.outer, self.inner = outer, inner
+        self.value_range = outer.value_range
 
     def forward(self, x: Float[Tensor, "b *s"]) -> Float[Tensor, "b *m"]:
         """See Operator.forward."""

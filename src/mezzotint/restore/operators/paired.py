@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mezzotint.restore.operators.operator import LinearOperator
 
-__all__ = ["AsComplex", "as_channels", "as_complex", "need_images", "need_pairs"]
+__all__ = ["AsComplex", "as_channels", "as_complex", "need_images", "need_pairs", "need_wide"]
 
 
 def as_complex(x: Float[Tensor, "b c2 *s"]) -> Tensor:
@@ -36,6 +36,12 @@ def need_images(x: Tensor, owner: str, size: tuple[int, int] | None = None) -> N
         raise ValueError(
             f"{owner} got images of {x.shape[-2]} x {x.shape[-1]} pixels; it was made for {size[0]} x {size[1]}"
         )
+
+
+def need_wide(x: Tensor, owner: str) -> None:
+    """Raise ValueError for half precision, in which there are no Fourier transforms and no sparse products."""
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise ValueError(f"{owner} got {x.dtype} numbers; expected float32 or float64, as x.float() makes them")
 
 
 def need_pairs(x: Tensor, owner: str, hint: str) -> None:

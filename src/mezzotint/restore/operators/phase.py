@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mezzotint.restore.operators.fourier import centred_fft, centred_ifft
 from mezzotint.restore.operators.operator import Operator
-from mezzotint.restore.operators.paired import need_images
+from mezzotint.restore.operators.paired import need_images, need_wide
 from mezzotint.restore.operators.radon import need_size
 
 __all__ = ["PhaseRetrieval"]
@@ -46,6 +46,7 @@ class PhaseRetrieval(Operator):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hp wp"]:
         """Magnitudes >= 0."""
         need_images(x, "PhaseRetrieval", self.size)
+        need_wide(x, "PhaseRetrieval")
         tall, wide = self.pads
         x = torch.nn.functional.pad(x, (wide, wide, tall, tall))
         return centred_fft(torch.complex(x, torch.zeros_like(x))).abs()
@@ -54,5 +55,6 @@ class PhaseRetrieval(Operator):
         """|F* y|, cropped."""
         (h, w), (tall, wide) = self.size, self.pads
         need_images(y, "PhaseRetrieval's measurement", (h + 2 * tall, w + 2 * wide))
+        need_wide(y, "PhaseRetrieval's measurement")
         x = centred_ifft(torch.complex(y, torch.zeros_like(y))).abs()
         return x[..., tall : tall + h, wide : wide + w]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.restore.operators.operator import LinearOperator
-from mezzotint.restore.operators.paired import need_images
+from mezzotint.restore.operators.paired import need_images, need_wide
 
 __all__ = ["RayTransform", "angle_shares", "ramp_filtered"]
 
@@ -118,6 +118,7 @@ class RayTransform(LinearOperator):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c views bins"]:
         """Projections, (b, c, views, bins)."""
         need_images(x, type(self).__name__, self.size)
+        need_wide(x, type(self).__name__)
         y = _Product.apply(x.flatten(2).flatten(0, 1).T, *self._matrices())
         return y.T.reshape(*x.shape[:2], self.views, self.bins)  # type: ignore[union-attr]
 
@@ -133,6 +134,7 @@ class RayTransform(LinearOperator):
 
     def _need_views(self, y: Tensor) -> None:
         need_images(y, type(self).__name__)
+        need_wide(y, type(self).__name__)
         if tuple(y.shape[-2:]) != (self.views, self.bins):
             raise ValueError(
                 f"{type(self).__name__} got projections of {y.shape[-2]} angles x {y.shape[-1]} bins; it was made for "
