@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,8 @@ def read_photo(path: str | Path) -> Photo:
     >>> read_photo(path).image.min().item()
     1.0
     """
+    from PIL import UnidentifiedImageError
+
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -100,6 +104,8 @@ def read_photo(path: str | Path) -> Photo:
             values, turned, profile = _pillow(data)
     except ImportError:
         raise
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read {path} as an image: it has no format that Pillow knows") from error
     except Exception as error:  # decoders raise what they like
         raise ValueError(f"cannot read {path} as an image: {error}") from error
     return _photo(_upright(values, turned), profile, path)
@@ -138,6 +144,8 @@ def write_photo(path: str | Path, photo: Photo) -> None:
         ImportError: where the extra [photo] is needed.
     """
     path = check_photo_path(path, photo)
+    if not bool(torch.isfinite(photo.image).all()):
+        raise ValueError(f"cannot write {path}: the image holds NaN or infinity")
     values, alpha = photo.values(), photo.alpha
     if alpha is not None:
         values = np.concatenate([values, alpha[:, :, None].astype(values.dtype)], axis=2)
@@ -145,7 +153,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
     try:
         with atomic_file(path) as temporary:
             if photo.dtype != "uint8" and path.suffix.lower() == ".png":
-                temporary.write_bytes(_codecs(path).png_encode(squeezed))
+                temporary.write_bytes(_with_profile(_codecs(path).png_encode(squeezed), photo.profile))
             elif photo.dtype != "uint8":
                 _write_tiff(temporary, squeezed, photo, path)
             else:
@@ -185,8 +193,9 @@ def _pillow(data: bytes) -> tuple[np.ndarray, int, bytes | None]:
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
-        turned, profile = int(image.getexif().get(_ORIENTATION, 1)), image.info.get("icc_profile")
-        image.load()
+        profile = image.info.get("icc_profile")
+        image.load()  # which turns some files (TIFF) upright itself, and then takes the tag away
+        turned = int(image.getexif().get(_ORIENTATION, 1))
         if image.mode.startswith("I;16"):
             return np.asarray(image).astype(np.uint16), turned, profile
         if image.mode in ("F", "I"):
@@ -223,6 +232,10 @@ def _tiff(data: bytes, path: Path) -> tuple[np.ndarray, int, bytes | None]:
     with _tifffile(path).TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
         tags = page.tags
+        if page.photometric not in (0, 1, 2):
+            raise ValueError(f"its colours are {page.photometric.name}; expected grey or RGB: convert it")
+        if 1 in page.extrasamples:
+            raise ValueError("its colour is multiplied by its alpha; expected one that is not: convert it")
         values = page.asarray()
         if page.planarconfig == 2 and values.ndim == 3:
             values = np.moveaxis(values, 0, 2)
@@ -230,6 +243,14 @@ def _tiff(data: bytes, path: Path) -> tuple[np.ndarray, int, bytes | None]:
             values = np.iinfo(values.dtype).max - values
         turned = int(tags[_ORIENTATION].value) if _ORIENTATION in tags else 1
         return values, turned, tags[34675].value if 34675 in tags else None
+
+
+def _with_profile(data: bytes, profile: bytes | None) -> bytes:
+    """A PNG file with a profile put behind its header (IHDR, which ends at byte 33)."""
+    if not profile:
+        return data
+    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    return data[:33] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
 
 
 def _write_tiff(temporary: Path, values: np.ndarray, photo: Photo, path: Path) -> None:
