@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -101,6 +101,7 @@ class Model(nn.Module):
         batch: int = 64,
         on_step: Callable[[int, Any], None] | None = None,
         compile: bool = False,
+        rescale: bool = False,
     ) -> Float[Tensor, "n 3 h w"]:
         """Images for a prompt.
 
@@ -123,13 +124,15 @@ class Model(nn.Module):
             on_step: called after each step with (k, state).
             compile: compile the network's repeated blocks (minutes, once a size; worth it on an accelerator) and, on
                 CUDA, replay each step of a multistep sampler as one graph. See docs/speed.md.
+            rescale: at another number of pixels than in training, scale self-attention to its number of keys
+                (`mezzotint.attention.attention_scaling`); at the training size it changes nothing.
 
         Returns:
             (n, channels, h, w) in [-1, 1], prompts in order, each with its `count` images.
 
         Raises:
             ValueError: for an empty prompt, a count, size, seed or guidance out of range, an unknown sampler or
-                grid, or one that does not suit the model's schedule.
+                grid, or one that does not suit the model's schedule; for rescale with compile.
         """
         prompts, conditioned = self._prompts(prompt)
         n, seeds = _seeds(len(prompts), count, seeds)
@@ -151,13 +154,16 @@ class Model(nn.Module):
             denoiser = self._guided(plain, guidance, conditioned)
         else:  # one evaluation a step: the weight is told, there is no null to move away from
             denoiser, c = plain, self._told(plain, c if conditioned else None, guidance, solver, times, steps, negative)
+        if rescale and compile:
+            raise ValueError("rescale watches the attention layers, which a compiled network does not show; choose one")
+        counts = self._token_counts(plain, c) if rescale and (height, width) != self.size else {}
         out = []
         for start in range(0, len(seeds), batch):
             noise = Noise(seeds[start : start + batch])
             rows = [i // n for i in range(start, start + len(noise))]
             x_T = level * noise("x_T", 0, shape, device=self.device)
             part = None if c is None else c.rows(rows)
-            with self._compiled(solver) if compile else nullcontext(solver) as chosen:
+            with self._compiled(solver) if compile else nullcontext(solver) as chosen, self._scaled(counts):
                 z = chosen(denoiser, x_T, steps=steps, grid=times, c=part, noise=noise, on_step=on_step)
             out.append(self.autoencoder.decode(z).clamp(-1, 1))
         images = torch.cat(out)
@@ -243,6 +249,25 @@ class Model(nn.Module):
     def _null_rows(self, count: int) -> Condition:
         assert self.conditioner is not None
         return self.conditioner.prepare([self.conditioner.example] * count).null()
+
+    def _token_counts(self, plain: NetworkDenoiser, c: Condition | None) -> dict[str, int]:
+        """How many keys each self-attention layer had in training; none where there is no attention."""
+        from mezzotint.attention import token_counts
+        from mezzotint.nn.site import Door
+
+        if not any(isinstance(module, Door) for module in plain.modules()):
+            return {}
+        spec = self.autoencoder.spec
+        return token_counts(
+            plain, (spec.channels, *(s // spec.factor for s in self.size)), None if c is None else c.rows([0])
+        )
+
+    def _scaled(self, counts: dict[str, int]) -> AbstractContextManager[None]:
+        if not counts:
+            return nullcontext()
+        from mezzotint.attention import attention_scaling
+
+        return attention_scaling(self.denoiser.net, counts)
 
     @contextmanager
     def _compiled(self, solver: Sampler) -> Iterator[Sampler]:

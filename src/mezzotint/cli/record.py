@@ -25,6 +25,7 @@ class Record:
         grid: file name of the contact sheet, or None.
         versions: of Python, torch and this library.
         time_grid: name of the grid of times, or None for the sampler's own (which older records, without it, had).
+        rescale: whether attention was scaled to a size other than the training size (older records: no).
     """
 
     prompt: str | tuple[str, ...] | None
@@ -41,6 +42,7 @@ class Record:
     grid: str | None
     versions: dict[str, str]
     time_grid: str | None = None
+    rescale: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         row = {"format": FORMAT, **asdict(self), "size": list(self.size), "seeds": list(self.seeds)}
@@ -67,6 +69,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "grid": (str, type(None)),
     "versions": dict,
     "time_grid": (str, type(None)),
+    "rescale": bool,
 }
 
 
@@ -85,6 +88,7 @@ def read_record(path: Path) -> Record:
     if not isinstance(row, dict) or row.pop("format", None) != FORMAT:
         raise ValueError(f"{path} is not a record of `mezzotint sample` (its format is not {FORMAT!r})")
     row.setdefault("time_grid", None)
+    row.setdefault("rescale", False)
     names = [field.name for field in fields(Record)]
     wrong = [name for name in names if name not in row or not _fits(row[name], _TYPES[name])]
     if wrong or set(row) - set(names):
@@ -121,4 +125,4 @@ def _check_name(path: Path, name: str) -> None:
 
 
 def _fits(value: Any, kind: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

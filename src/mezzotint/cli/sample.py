@@ -11,10 +11,24 @@ from pathlib import Path
 
 from mezzotint.cli.options import Parser, count, find_device, print_json, whole
 from mezzotint.cli.record import Record, read_record
+from mezzotint.cli.rescale import rescaled, tell
 from mezzotint.cli.sample_many import sample_many, wanted
 
 _MISSING = "a prompt is missing: mezzotint sample 'a red heart' (or --prompts FILE, --from FILE.json)"
-_CHOICES = ("prompts", "model", "sampler", "grid", "steps", "guidance", "count", "size", "seed", "batch", "format")
+_CHOICES = (
+    "prompts",
+    "model",
+    "sampler",
+    "grid",
+    "steps",
+    "guidance",
+    "count",
+    "size",
+    "seed",
+    "batch",
+    "format",
+    "rescale",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,6 +62,10 @@ def _parser() -> Parser:
     parser.add_argument("--guidance", type=float, help="guidance weight w; 1 is none (default: the model's)")
     parser.add_argument("--count", type=count, help="images a prompt (default: 4; 1 of each with --prompts)")
     parser.add_argument("--size", type=_size, help="pixels: 64 or 64x96, height first (default: the model's)")
+    parser.add_argument(
+        "--no-rescale", dest="rescale", action="store_const", const=False,
+        help="leave attention as trained at another --size (default: scaled to its number of keys)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=whole, help="seed of the first image; image i has seed + i (default: 0)")
     parser.add_argument("--batch", type=count, help="images computed at once (default: 64)")
     parser.add_argument(
@@ -112,9 +130,12 @@ def _sample(told: argparse.Namespace, prompts: list[str] | list[None]) -> int:
         grid=sheet,
         versions=versions(),
         time_grid=told.grid,
+        rescale=rescaled(told, model, told.size or model.size),
     )
     pictures, record = _draw(model, record)
     _write(pictures, record, folder, stem, told.json)
+    if record.rescale:
+        tell(model)
     return 0
 
 
@@ -162,6 +183,7 @@ def _draw(model, record: Record):
         seeds=list(record.seeds),
         size=record.size,
         batch=record.batch,
+        rescale=record.rescale,
     )
     pictures = pixels(images)
     return pictures, replace(record, images={name: digest(p) for name, p in zip(record.images, pictures, strict=True)})

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.cli.options import find_device, print_json
+from mezzotint.cli.rescale import rescaled, tell
 from mezzotint.cli.sample_plan import FORMAT, RECORD, Plan, arrow, read_plan
 
 __all__ = ["sample_many", "wanted"]
@@ -30,6 +31,7 @@ MANY = 4096  # from here on without a contact sheet
 _ROWS = 1024  # images of a Parquet file
 _WEEK = 7 * 24 * 60.0  # minutes: the processes wait for each other at the end alone
 _LOCK = ".lock"
+_OLDER = {"rescale": False}  # what records said nothing of
 _SHOWN = 64  # numbers of each tensor that tell models apart
 
 
@@ -81,6 +83,8 @@ def _sample(told: Namespace, prompts: list[Any], each: int, folder: Path, proces
         if told.json:
             print_json(found)
         else:
+            if plan.rescale:
+                tell(model)
             print(f"{folder}: {plan.count} images, {missing} of them made now; {folder / RECORD} tells how")
     return 0
 
@@ -109,6 +113,7 @@ def _plan(told: Namespace, prompts: list[Any], each: int, model: Any, name: str,
         format=kind,
         rows=rows,
         threads=before.get("threads") or torch.get_num_threads(),
+        rescale=rescaled(told, model, tuple(told.size or model.size)),
     )
 
 
@@ -125,7 +130,7 @@ def _begin(folder: Path, plan: Plan, device: str, held: ExitStack) -> tuple[list
         before = {}  # a call that made nothing, such as one with a wrong setting, does not own the folder
         (folder / RECORD).unlink()
     longer = len(plan.prompts or [None]) == 1 and plan.each >= before.get("each", 0)
-    differ = [k for k in now if before and before.get(k, now[k] if k == "threads" else None) != now[k]]
+    differ = [k for k in now if before and before.get(k, _OLDER.get(k, now[k] if k == "threads" else None)) != now[k]]
     differ = [k for k in differ if not (longer and k == "each")]
     if differ:
         told = "; ".join(f"{k}: {before.get(k)!r} there, {now[k]!r} now" for k in differ[:5])
@@ -162,6 +167,7 @@ def _make(model: Any, plan: Plan, folder: Path, block: int) -> None:
             seeds=[plan.seed(i) for i in batch],
             size=(plan.size[0], plan.size[1]),
             batch=plan.batch,
+            rescale=plan.rescale,
         )
         made += list(pixels(drawn))[: images.stop - start]
     if plan.format == "png":

@@ -26,6 +26,7 @@ class Plan:
         format: "png" or "parquet".
         rows: images of a file.
         threads: of the processor, in each process.
+        rescale: whether attention is scaled to a size other than the training size.
     """
 
     prompts: list[str] | None
@@ -42,6 +43,7 @@ class Plan:
     format: str
     rows: int
     threads: int
+    rescale: bool = False
 
     @property
     def count(self) -> int:
