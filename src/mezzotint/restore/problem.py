@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,8 @@ from mezzotint.core import Noise
 from mezzotint.restore.operators import Operator
 
 __all__ = ["Problem"]
+
+_MOST = 1e100  # its square is still a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +56,8 @@ class Problem:
             raise ValueError(f"the measurement has shape {tuple(y.shape)}; expected (batch, ...), nothing empty")
         if not bool(torch.isfinite(y).all()):
             raise ValueError("the measurement holds NaN or infinity; mask such values out (Mask) instead")
-        if not 0 <= std < math.inf:
-            raise ValueError(f"the noise of the measurement has std={std}; expected a finite number >= 0")
+        if not 0 <= std < _MOST:
+            raise ValueError(f"the noise of the measurement has std={std}; expected a number >= 0 and below {_MOST:g}")
         if len(noise) != len(y):
             if len(y) != 1:
                 raise ValueError(

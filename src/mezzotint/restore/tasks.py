@@ -22,6 +22,7 @@ from mezzotint.restore.operators import (
     Operator,
     ReflectBlur,
     Resize,
+    Scale,
 )
 
 __all__ = ["TASKS", "Given", "Window", "RestorationTask", "find_task"]
@@ -114,7 +115,8 @@ class RestorationTask:
 
 def _mask(given: Given, window: Window) -> Operator:
     assert given.mask is not None
-    return Mask(~window.cut(given.mask))
+    known = ~window.cut(given.mask)
+    return Mask(known) if bool(known.any()) else Scale(known.float())  # of a tile inside the hole nothing is known
 
 
 def _masked(given: Given, window: Window, y: Tensor) -> Tensor:

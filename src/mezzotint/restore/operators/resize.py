@@ -82,15 +82,18 @@ class Resize(Separable):
         if kind not in ("bicubic", "bilinear", "area"):
             raise ValueError(f"Resize got kind={kind!r}; expected bicubic, bilinear or area")
         self.factor, self.kind = Fraction(factor).limit_denominator(1000), kind
+        if not self.factor:
+            raise ValueError(f"Resize got factor={factor!r}; expected 1/1000 (a thousand times larger) or more")
 
     def matrix(self, axis: int, n: int) -> Float64[Tensor, "m n"]:
         """See Separable.matrix."""
         m = n / self.factor
         if m.denominator != 1 or m < 1:
             step = self.factor.numerator
+            crop = f"crop to {n // step * step} or " if n >= step else ""
             raise ValueError(
                 f"Resize({float(self.factor):g}) got {'height' if axis == 0 else 'width'} {n}, which it does not "
-                f"divide; crop to {max(n // step * step, step)} or pad to {-(-n // step) * step}"
+                f"divide; {crop}pad to {max(-(-n // step), 1) * step}"
             )
         return resize_matrix(n, int(m), self.kind)  # type: ignore[arg-type]
 
