@@ -67,7 +67,9 @@ class HalfPoint:
     slope: float
 
 
-def half_point(ratios: Sequence[float | int], shares: Sequence[float | int], seed: int = 0, resamples: int = 200) -> HalfPoint:
+def half_point(
+    ratios: Sequence[float | int], shares: Sequence[float | int], seed: int = 0, resamples: int = 200
+) -> HalfPoint:
     """Fit share = 1 / (1 + exp(-slope (log2 ratio - log2 point))) in least squares.
 
     Args:

@@ -57,8 +57,9 @@ def numerical_rank(
 def jacobian_rank(j: Jacobian, share: float = 0.99, most: int = 64, noise: Noise | None = None) -> Int[Tensor, " b"]:
     """The numerical rank of each sample's Jacobian.
 
-    Up to 4096 elements from the whole matrix. Above, products alone: |J|_F^2 is the mean of |J z|^2 over 16 normal z
-    (its error is some sqrt(2 / (16 rank)) of it), and 8, 16, ... leading values are found until their share is reached.
+    Up to 4096 elements from the whole matrix. Above, products alone: 8, 16, ... leading values are found until their
+    share is reached, of sum_(i<=k) s_i^2 + E|J (1 - V V^T) z|^2 over 16 normal z, V the vectors found: that is |J|_F^2,
+    and only the little that is left to find is estimated.
 
     Args:
         j: a Jacobian.
@@ -76,15 +77,15 @@ def jacobian_rank(j: Jacobian, share: float = 0.99, most: int = 64, noise: Noise
     if j.n <= DENSE_LIMIT:
         return numerical_rank(torch.linalg.svdvals(j.dense()), share)
     noise = Noise([0] * len(j.x_t)) if noise is None else noise
-    z = noise("probes", 0, (_PROBES, *j.shape), dtype=j.x_t.dtype, device=j.x_t.device)
-    power = j.times(z).flatten(2).square().sum(2).mean(1).double()
-    return _leading(j, power, share, min(most, j.n, j.m), noise)
-
-
-def _leading(j: Jacobian, power: Tensor, share: float, most: int, noise: Noise) -> Tensor:
+    z = noise("probes", 0, (_PROBES, j.n), dtype=j.x_t.dtype, device=j.x_t.device)
+    most = min(most, j.n, j.m)
     k = min(8, most)
     while True:
-        rank = numerical_rank(SubspaceIteration()(j, k, noise).values, share, power)
+        found = SubspaceIteration()(j, k, noise)
+        v = found.vectors.flatten(2)
+        left = (z - (z @ v.transpose(1, 2)) @ v).reshape(len(z), _PROBES, *j.shape)
+        rest = j.times(left).flatten(2).square().sum(2).mean(1)
+        rank = numerical_rank(found.values, share, found.values.square().sum(1) + rest)
         if k == most or bool((rank <= k).all()):
             return rank
         k = min(2 * k, most)
