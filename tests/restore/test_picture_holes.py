@@ -27,7 +27,7 @@ class Smooth(torch.nn.Module):
 
 
 MODEL = Model(X0Denoiser(Smooth(), Cosine()), Identity(3), size=(8, 8), name="pixelwise")
-POINTS = ("red-diff", "dps")  # fit the measurement by steps of a finite size
+NEAR = ("red-diff", "dps", "pigdm")  # fit the measurement by steps, or by a spread of data that is not this one's
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -37,6 +37,7 @@ def test_a_tile_inside_the_hole_is_filled(name):
     hole[:, 2:20] = True
     made = restore_picture(MODEL, find_task("inpaint"), find_method(name), y, Given(mask=hole), steps=4)
     assert made.tiles > 2 and bool(torch.isfinite(made.samples).all())
-    if name not in POINTS:
+    if name not in NEAR:
         torch.testing.assert_close(made.samples[0][:, ~hole], y[:, ~hole], rtol=0, atol=2e-3)
+    if name != "red-diff":  # which is a point
         assert float(made.samples[0][:, :, 10:14].std()) > 0.05  # drawn, as nothing says what is there
