@@ -129,7 +129,7 @@ def _claims(rows: list[Row], claim: Callable[..., Claim], calls: tuple[int, ...]
     for name in (f"SR3 {most}", few):
         made += [versus(f"(a) regression has a higher PSNR than {name}", base, name, "psnr"),
                  versus(f"(a) {name} is nearer to digits in features than regression", name, base, "frechet"),
-                 versus(f"(a) {name}: digits read right more often than by {base}", name, base, "accuracy")]  # fmt: skip
+                 versus(f"(a) {name}: digits read right oftener than by {base}", name, base, "accuracy")]  # fmt: skip
     made.append(versus("(b) without training, PiGDM beats the pseudo-inverse by 1 dB over three tasks (ours)",
                        f"PiGDM {mid}", "pinv", "psnr", 1.0, TASKS))  # fmt: skip
     for name in ("PiGDM", "DiffPIR"):
