@@ -132,6 +132,7 @@ class Half(InDI):
         (lambda: InDI(-1.0), ">= 0"),
         (lambda: I2SB(0.2, 0.1), "end <= middle"),
         (lambda: BridgeSampler(2.0), r"in \[0, 1\]"),
+        (lambda: BridgeSampler().first_order((), 0), "cannot be part of another solver"),
         (lambda: BridgeDenoiser(echo, VP()), "expected a Process"),
         (lambda: BridgeDenoiser(echo, Half()), r"a = 0.5 and b = 1 at t = 1"),
         (lambda: I2SBDenoiser(echo, InDI()), "take BridgeDenoiser"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,9 +67,15 @@ class BridgeSampler(Multistep):
         rows = tuple((row.x, row.noise, *row.m) for row in made)
         return Plan(nodes, ("x", "noise", "m0"), rows, tuple((node.t,) for node in nodes[:-1]))
 
-    def row(self, nodes: object, k: int) -> Row:
-        """Not from the nodes alone: see `plan`."""
-        raise NotImplementedError("the step of a process depends on more than its nodes")
+    def row(self, nodes: Sequence[Node], k: int) -> Row:
+        """Refused: the step of a process depends on more than its nodes; see `plan`."""
+        raise ValueError(
+            "BridgeSampler cannot be part of another solver; for that take DDIM(), which runs processes too"
+        )
+
+    def first_order(self, nodes: Sequence[Node], k: int) -> float:
+        """Refused, as `row`."""
+        return self.row(nodes, k).m[0]
 
     def _row(self, t: Node, s: Node, carry: float) -> Row:
         own = max(s.sigma**2 - (carry * t.sigma) ** 2, 0.0)
