@@ -95,3 +95,10 @@ def test_an_affine_operator_may_have_any_linear_part(draw):
     x = draw(2, 1, 4, 4)
     torch.testing.assert_close(a(x), rays(x + 1))
     torch.testing.assert_close(a.guess(a(x)), rays.fbp(rays(x)))
+
+
+def test_a_faint_row_beside_a_bright_one_is_the_row_alone():
+    gain = torch.stack([torch.full((1, 2, 2), 1e-8), torch.ones(1, 2, 2)])
+    both, alone, x = Scale(gain), Scale(gain[:1]), torch.ones(2, 1, 2, 2)
+    assert torch.equal(both.pinv(both(x))[:1], alone.pinv(alone(x[:1])))
+    torch.testing.assert_close(both.pinv(both(x)), x)

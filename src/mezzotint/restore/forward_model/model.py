@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -41,11 +42,10 @@ class ForwardModel(nn.Module, ABC):
             in [0, 1]; an element counts where the sum of the observations has a gradient with respect to it.
         """
         with torch.enable_grad():
-            s = signal.detach().double().requires_grad_()
-            weights = None
+            model, s = copy.deepcopy(self).double(), signal.detach().double().requires_grad_()
             total = s.sum() * 0
             for n in range(phis.shape[1]):
-                o = self(s, phis[:, n])
+                o = model(s, phis[:, n])
                 # weights without a pattern, so that contributions do not cancel
                 weights = torch.linspace(1, 2, o[0].numel(), dtype=o.dtype, device=o.device).view(o.shape[1:])
                 total = total + (o * weights).sum()
@@ -64,8 +64,9 @@ class LinearModel(ForwardModel):
 
     def forward(self, signal: Float[Tensor, "b n"], phi: Float[Tensor, "b m n"]) -> Float[Tensor, "b m"]:
         """See ForwardModel.forward."""
-        if phi.ndim != 3 or phi.shape[2] != signal.shape[-1]:
-            raise ValueError(f"phi has shape {tuple(phi.shape)}; expected matrices (b, m, {signal.shape[-1]})")
+        b, n = signal.shape
+        if phi.ndim != 3 or phi.shape[2] != n or len(phi) not in (1, b):
+            raise ValueError(f"phi has shape {tuple(phi.shape)}; expected matrices ({b}, m, {n})")
         return torch.einsum("bmn,bn->bm", phi, signal)
 
 
@@ -85,6 +86,7 @@ class CropModel(ForwardModel):
     def forward(self, signal: Float[Tensor, "b c h w"], phi: Tensor) -> Float[Tensor, "b c i j"]:
         """See ForwardModel.forward."""
         b, _, h, w = signal.shape
+        _need_phi(phi, b, 2)
         corner = phi.to(signal.device).long()
         rows = corner[:, :1] + torch.arange(self.height, device=signal.device)
         columns = corner[:, 1:] + torch.arange(self.width, device=signal.device)
@@ -99,6 +101,8 @@ class MaskModel(ForwardModel):
 
     def forward(self, signal: Float[Tensor, "b *s"], phi: Tensor) -> Float[Tensor, "b *s"]:
         """See ForwardModel.forward."""
+        if phi.ndim != signal.ndim or any(n not in (1, m) for n, m in zip(phi.shape, signal.shape)):
+            raise ValueError(f"phi has shape {tuple(phi.shape)}; expected masks {tuple(signal.shape)}, 1 for any")
         return phi.to(signal) * signal
 
 
@@ -121,7 +125,9 @@ class ParallelBeam(ForwardModel):
         """See ForwardModel.forward."""
         if signal.shape[-2:] != (self.size, self.size):
             raise ValueError(f"the image is {tuple(signal.shape[-2:])}; expected {self.size} x {self.size}")
-        cos, sin = phi.to(signal).cos(), phi.to(signal).sin()
+        _need_phi(phi, len(signal))
+        angle = phi.to(signal).expand(len(signal))
+        cos, sin = angle.cos(), angle.sin()
         zero = torch.zeros_like(cos)
         turn = torch.stack([torch.stack([cos, -sin, zero], -1), torch.stack([sin, cos, zero], -1)], 1)
         places = F.affine_grid(turn, [*signal.shape], align_corners=False)
@@ -146,6 +152,7 @@ class Warp(ForwardModel):
     def forward(self, signal: Float[Tensor, "b 2 h w"], phi: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
         """See ForwardModel.forward."""
         b, _, h, w = signal.shape
+        _need_phi(phi, b)
         if self.image.shape[-2:] != (h, w):
             raise ValueError(f"the flow is {h} x {w} but the image {tuple(self.image.shape[-2:])}; give one size")
         y, x = torch.meshgrid(
@@ -178,18 +185,23 @@ class Decoded(ForwardModel):
         return image if self.then is None else self.then(image, phi)
 
 
+def _need_phi(phi: Tensor, batch: int, *rest: int) -> None:
+    if tuple(phi.shape[1:]) != rest or len(phi) not in (1, batch):
+        raise ValueError(f"phi has shape {tuple(phi.shape)}; expected {(batch, *rest)}, a row a signal")
+
+
 def check_forward(model: ForwardModel, signal: Float[Tensor, "b *s"], phi: Tensor, tolerance: float = 1e-4) -> None:
     """Compare a forward model's gradient with a finite difference, along one direction, in float64.
 
     Raises:
         ValueError: where there is no gradient (a cast to integers, argmax, no_grad inside) or a wrong one.
     """
-    s = signal.detach().double().requires_grad_()
+    name, model, s = type(model).__name__, copy.deepcopy(model).double(), signal.detach().double().requires_grad_()
     with torch.enable_grad():
         o = model(s, phi.double() if phi.is_floating_point() else phi)
         if not o.requires_grad:
             raise ValueError(
-                f"{type(model).__name__} has no gradient with respect to the signal; look for a cast to integers, "
+                f"{name} has no gradient with respect to the signal; look for a cast to integers, "
                 "argmax, detach or no_grad inside"
             )
         (gradient,) = torch.autograd.grad(o.square().sum(), s)
@@ -203,6 +215,6 @@ def check_forward(model: ForwardModel, signal: Float[Tensor, "b *s"], phi: Tenso
     found = float((gradient * along).sum())
     if abs(found - expected) > tolerance * max(1.0, abs(expected)):
         raise ValueError(
-            f"{type(model).__name__} has a gradient of {found:.6g} where a finite difference gives {expected:.6g}; "
+            f"{name} has a gradient of {found:.6g} where a finite difference gives {expected:.6g}; "
             "part of it is detached or not differentiable"
         )

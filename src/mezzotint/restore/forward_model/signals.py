@@ -9,13 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mezzotint.core import Condition, Denoiser, Noise, fold
+from mezzotint.core import Condition, Denoiser, Noise, fold, resolve_grid
 from mezzotint.core.grid import Grid
 from mezzotint.restore.forward_model.denoiser import ForwardModelDenoiser
 from mezzotint.sample import DDIM
 from mezzotint.sample.loop import Sampler
 
 __all__ = ["autoregressive_views", "sample_signals"]
+
+_STEPS = 50
 
 
 def sample_signals(
@@ -26,7 +28,7 @@ def sample_signals(
     *,
     guided: Denoiser | None = None,
     sampler: Sampler | None = None,
-    steps: int = 50,
+    steps: int | None = None,
     grid: Grid | Tensor | None = None,
     temperature: float = 1.0,
 ) -> tuple[Any, Float[Tensor, "b *s"]]:
@@ -43,7 +45,7 @@ def sample_signals(
         shape: of an observation.
         guided: d with a guide around it, for the sampling; the signal is the unguided one. None: d.
         sampler: DDIM by default, as in the source.
-        steps, grid: of the sampler.
+        steps, grid: of the sampler; 50 steps where neither is given.
         temperature: of the initial noise (0.85 for the source's indoor scenes).
 
     Returns:
@@ -57,9 +59,10 @@ def sample_signals(
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature}; expected >= 0 (1: the model's own)")
     keep = _Remembering(guided or d, d)
-    x_T = temperature * float(d.schedule.sigma(torch.ones(1, dtype=torch.float64))) * noise("x_T", 0, tuple(shape))
+    times = resolve_grid(grid, d.schedule, _STEPS if steps is None and not isinstance(grid, Tensor) else steps)
+    x_T = temperature * float(d.schedule.sigma(times[:1])) * noise("x_T", 0, tuple(shape))
     first = next(iter(c.values()))
-    y = (sampler or DDIM())(keep, x_T.to(first.device), steps=steps, grid=grid, c=c, noise=noise)
+    y = (sampler or DDIM())(keep, x_T.to(first.device), grid=times, c=c, noise=noise)
     assert keep.last is not None
     x, t = keep.last
     return d.signal(x, t, c), y

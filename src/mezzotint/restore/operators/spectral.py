@@ -82,8 +82,9 @@ class SpectralOperator(LinearOperator):
         return x + self.from_spectrum(torch.where(self.seen(s), gain, torch.zeros_like(gain)) * k)
 
     def seen(self, s: Tensor) -> Tensor:
-        """Which singular values count as more than 0."""
-        return s > _LEAST * s.max()
+        """Which singular values count as more than 0, beside the largest of their row."""
+        apart = s.ndim > 1 and len(s) > 1
+        return s > _LEAST * (s.flatten(1).amax(1).view(-1, *[1] * (s.ndim - 1)) if apart else s.max())
 
     def _measured(self, y: Tensor) -> tuple[Tensor, Tensor]:
         k = self.measured_to_spectrum(y)
