@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def luma(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"luma got shape {tuple(x.shape)}; expected RGB images (b, 3, h, w)")
-    weights = x.new_tensor([65.481, 128.553, 24.966]).double()
+    weights = x.new_tensor([65.481, 128.553, 24.966], dtype=torch.float64)
     return 16 + (((x.double() + 1) / 2) * weights.view(3, 1, 1)).sum(1, keepdim=True)
 
 
