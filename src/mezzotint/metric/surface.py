@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -127,7 +128,7 @@ def _surfaces(
         )
     axes = a.ndim - 1
     spacing = [1.0] * axes if spacing is None else list(spacing)
-    if len(spacing) != axes or any(not s > 0 for s in spacing):
+    if len(spacing) != axes or any(not 0 < s < math.inf for s in spacing):
         raise ValueError(
             f"{name} got spacing {tuple(spacing)} for masks of {axes} axes; expected one positive number each"
         )

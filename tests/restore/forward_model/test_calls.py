@@ -76,6 +76,6 @@ def test_a_phi_that_does_not_fit_is_told(model, signal, phi, expected, unchecked
         model(signal, phi)
 
 
-def test_one_phi_serves_all_signals():
+def test_one_phi_serves_all_signals(unchecked):
     for model, phi in ((ParallelBeam(8), torch.ones(1)), (CropModel(3, 3), torch.tensor([[1, 2]]))):
         assert torch.equal(model(IMAGE, phi), model(IMAGE, phi.repeat(2, *[1] * (phi.ndim - 1))))

@@ -20,6 +20,7 @@ from mezzotint.io.atomic import atomic_file
 __all__ = ["read_nifti", "write_nifti"]
 
 _PIECE = 1 << 24
+_LONGEST = 32767  # the format counts in 16 bits
 _OFFSET = 352  # where data begin in one file: the header, and four bytes that say no extension follows
 
 
@@ -41,6 +42,8 @@ def read_nifti(path: str | Path, unit: str = "") -> Volume:
         ValueError: for what is no NIfTI-1, is cut off or corrupt, or holds colours or complex numbers.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path.name} is a folder; give a .nii, .nii.gz or .hdr file")
     try:
         return replace(_read(path), unit=unit)
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -104,7 +107,8 @@ def write_nifti(
         the path.
 
     Raises:
-        ValueError: for sizes that differ, another ending, or values that the type cannot hold.
+        ValueError: for sizes that differ or that the format cannot state, another ending, or values that the type
+            cannot hold.
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -127,6 +131,8 @@ def write_nifti(
         raise ValueError(f"scaling is {scaling}; expected a slope that is not 0 and an intercept, both finite")
     stored = _stored(values.numpy(), kind, slope, inter)
     c, d, h, w = stored.shape
+    if max(stored.shape) > _LONGEST:
+        raise ValueError(f"a volume of {tuple(stored.shape)} has no place in NIfTI-1, whose axes end at {_LONGEST}")
     header = like.header or NiftiHeader.empty()
     if like.header is None or not torch.equal(_quietly(header), like.affine):
         header = header.placed(like.affine)
