@@ -1,5 +1,11 @@
-"""What a model knows: local spectra and directions of a denoiser, and the theory of data on subspaces."""
+"""What a model knows: local spectra and directions of a denoiser, and the theory of data on subspaces;
+what the words of a prompt tell of each pixel."""
 
+from mezzotint.interpret.pid import ATOMS, Atoms, Decomposition, decompose
+from mezzotint.interpret.pid_information import Information, information
+from mezzotint.interpret.pid_levels import InformationLevels
+from mezzotint.interpret.pid_picture import heat, pid_strip
+from mezzotint.interpret.pid_prompt import PromptInformation, conditions_of, explain_pid, prompts_of, without_words
 from mezzotint.interpret.subspace import (
     Directions,
     SubspaceIteration,
@@ -24,6 +30,20 @@ from mezzotint.interpret.subspace_rank import (
 )
 
 __all__ = [
+    "ATOMS",
+    "Atoms",
+    "Decomposition",
+    "Information",
+    "InformationLevels",
+    "PromptInformation",
+    "conditions_of",
+    "decompose",
+    "explain_pid",
+    "heat",
+    "information",
+    "pid_strip",
+    "prompts_of",
+    "without_words",
     "PCA",
     "Directions",
     "HalfPoint",
