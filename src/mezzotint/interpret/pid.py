@@ -117,7 +117,8 @@ def decompose(
     kept: list[tuple[Atoms, ...]] = []
     for told in contributions(denoiser, x, conditions, pairs, noise, levels, form, batch):
         i1, i2, _ = told.mean(0).unbind(1)
-        each = Atoms.of(*told.unbind(2), (i1 <= i2).expand(len(told), *i1.shape))
+        one, two, both = told.unbind(2)
+        each = Atoms.of(one, two, both, (i1 <= i2).expand(len(told), *i1.shape))
         whole = Atoms(*(getattr(each, n).flatten(2).sum(-1) for n in Atoms.names))
         kept.append((_each(each, _mean), _each(each, level_error), _each(whole, _mean), _each(whole, level_error)))
     return Decomposition(*(
