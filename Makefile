@@ -60,6 +60,7 @@ docs: env
 readme: env
 	$(BIN)/python tools/readme_table.py
 	$(BIN)/python tools/sampler_table.py
+	$(BIN)/python tools/restore_table.py
 
 picture: env
 	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png
@@ -73,7 +74,7 @@ $(PEERS)/.installed: pyproject.toml constraints.txt constraints-peers.txt
 	@echo "making the peers' environment in $(PEERS) (once; a few minutes)"
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install \
-	  -e ".[bench,diffusers]" beartype hypothesis jsonschema pytest scikit-image tqdm
+	  -e ".[bench,diffusers,train]" beartype hypothesis jsonschema pytest scikit-image tqdm
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS)/bin/python -m pip install --no-deps -r constraints-peers.txt
 	@$(PEERS)/bin/python benchmarks/peers.py
 	@touch $@

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
-__all__ = ["METRIC_PEERS", "PEERS", "TRAIN_PEERS", "Peer", "find_peer", "load_peer"]
+__all__ = ["METRIC_PEERS", "PEERS", "RESTORE_PEERS", "TRAIN_PEERS", "Peer", "find_peer", "load_peer"]
 
 # name of the distribution -> module that is imported
 PEERS: dict[str, str] = {
@@ -35,6 +35,7 @@ METRIC_PEERS: dict[str, str] = {
 }
 # what only training is held against; apart for the same reason
 TRAIN_PEERS: dict[str, str] = {"denoising-diffusion-pytorch": "denoising_diffusion_pytorch"}
+RESTORE_PEERS: dict[str, str] = {"deepinv": "deepinv"}  # and what only restoration is
 
 _declared: list[Any] = []  # torch forgets a library's operators when the object that made them is gone
 
@@ -54,12 +55,12 @@ def find_peer(name: str) -> Peer:
     """A peer by the name of its distribution; never raises for one that is missing or broken.
 
     Raises:
-        ValueError: for a name that is in none of PEERS, METRIC_PEERS and TRAIN_PEERS.
+        ValueError: for a name that is in none of PEERS, METRIC_PEERS, TRAIN_PEERS and RESTORE_PEERS.
 
     >>> find_peer("diffusers").name
     'diffusers'
     """
-    modules = PEERS | METRIC_PEERS | TRAIN_PEERS
+    modules = PEERS | METRIC_PEERS | TRAIN_PEERS | RESTORE_PEERS
     if name not in modules:
         raise ValueError(f"unknown peer {name!r}; expected one of {', '.join(modules)}")
     try:
