@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +42,7 @@ def _parser() -> Parser:
     parser.add_argument("--steps", type=count, default=50, help="steps of the method")
     parser.add_argument("--samples", type=count, default=1, help="how many; several give their mean and spread")
     parser.add_argument("--uncertainty", action="store_true", help="write the spread map (8 samples unless told)")
+    parser.add_argument("--batch", type=count, default=16, help="pictures (tiles times samples) in the network at once")
     parser.add_argument("--out", type=Path, help="the restored picture's file (default: IMAGE-restored.SUFFIX)")
     parser.seed_option()
     parser.device_option()
@@ -94,8 +94,10 @@ def _restore(told: Any) -> int:
     import torch
 
     from mezzotint import load
+    from mezzotint.cli.progress import Progress
     from mezzotint.papers.setting import versions
-    from mezzotint.restore.picture import restore_picture, windows_of
+    from mezzotint.restore.picture import restore_mean, windows_of
+    from mezzotint.restore.strips import Strips
 
     model = load(told.model, find_device(told.device))
     channels = photo.image.shape[0]
@@ -106,24 +108,24 @@ def _restore(told: Any) -> int:
     std = _std(told.noise, task.name, y)
     size = tuple(round(n / task.scale) for n in y.shape[1:])
     method, name = _method(told.method, task, given, windows_of(size, model, task)[0], model)  # type: ignore[arg-type]
-    say = None if told.json or not sys.stderr.isatty() else _progress
-    made = restore_picture(
+    made = restore_mean(Strips(
         model, task, method, y, given, std=std, steps=told.steps, seeds=tuple(range(told.seed, told.seed + samples)),
-        prompt=told.prompt, guidance=told.guidance, on_tile=say,
-    )  # fmt: skip
-    best = made.mean if samples > 1 else made.samples[0]
+        prompt=told.prompt, guidance=told.guidance, batch=told.batch, on_tile=Progress("tile"),
+    ))  # fmt: skip
+    best = made.mean
     if channels == 1 and task.channels is None:
         best = best.mean(0, keepdim=True)
     facts = {
         "format": "mezzotint-restore-1", "image": str(told.image), "task": task.name, "method": name,
         "model": told.model, "prompt": told.prompt, "guidance": told.guidance,
         "steps": told.steps, "seeds": [told.seed + i for i in range(samples)],
-        "noise": std / 2, "size": list(best.shape[1:]), "tiles": made.tiles, "nfe": made.nfe, "misfit": made.misfit,
+        "noise": std / 2,
+        "size": list(best.shape[1:]), "tiles": made.tiles, "batch": told.batch, "nfe": made.nfe, "misfit": made.misfit,
         "posterior_samples": method.spread, "torch_threads": torch.get_num_threads(), "versions": versions(),
         "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(told).items()
                     if key in ("mask", "blur", "kernel", "quality", "gain", "light", "gamma", "pattern")},
     }  # fmt: skip
-    if samples > 1:
+    if made.spread is not None:
         facts["mean_spread"] = float(made.spread.mean()) / 2
         _write_spread(spread, made.spread)
     write_photo(out, photo.with_image(best))
@@ -206,8 +208,3 @@ def _write_spread(path: Path, spread) -> None:
 
     top = max(float(spread.max()), 1e-12)
     write_png(path, pixels((2 * spread / top - 1)[None, None])[0])
-
-
-def _progress(done: int, of: int) -> None:
-    if of > 1:
-        print(f"\rtile {done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)

@@ -23,6 +23,7 @@ _DEEP = {".png", ".tif", ".tiff"}
 _SUFFIXES = {*_DEEP, ".jpg", ".jpeg", ".webp"}
 _NO_ALPHA = {".jpg", ".jpeg"}
 _ORIENTATION = 0x0112
+_ROWS = 256  # at once
 # EXIF orientation -> (transpose, flip rows, flip columns), in this order
 _TURNS = {
     1: (False, False, False),
@@ -62,11 +63,14 @@ class Photo:
 
     def values(self) -> np.ndarray:
         """(h, w, c) in the file's type and range; what lies outside is clipped, but for floats."""
-        x = (self.image.detach().cpu().float() + 1) * ((self.high - self.low) / 2) + self.low
-        x = x.permute(1, 2, 0).numpy()
-        if self.dtype == "float32":
-            return x.astype(np.float32)
-        return np.clip(np.rint(x), self.low, self.high).astype(self.dtype)
+        channels, height, width = self.image.shape
+        made = np.empty((height, width, channels), self.dtype)
+        for top in range(0, height, _ROWS):  # so that no whole copies in floats are made
+            x = self.image[:, top : top + _ROWS].detach().cpu().float()
+            x = ((x + 1) * ((self.high - self.low) / 2) + self.low).permute(1, 2, 0).numpy()
+            whole = self.dtype != "float32"
+            made[top : top + _ROWS] = np.clip(np.rint(x), self.low, self.high) if whole else x
+        return made
 
 
 def read_photo(path: str | Path) -> Photo:
@@ -108,6 +112,7 @@ def read_photo(path: str | Path) -> Photo:
         raise ValueError(f"cannot read {path} as an image: it has no format that Pillow knows") from error
     except Exception as error:  # decoders raise what they like
         raise ValueError(f"cannot read {path} as an image: {error}") from error
+    del data
     return _photo(_upright(values, turned), profile, path)
 
 
@@ -144,7 +149,7 @@ def write_photo(path: str | Path, photo: Photo) -> None:
         ImportError: where the extra [photo] is needed.
     """
     path = check_photo_path(path, photo)
-    if not bool(torch.isfinite(photo.image).all()):
+    if not all(bool(torch.isfinite(rows).all()) for rows in photo.image.split(_ROWS, 1)):
         raise ValueError(f"cannot write {path}: the image holds NaN or infinity")
     values, alpha = photo.values(), photo.alpha
     if alpha is not None:
@@ -178,7 +183,9 @@ def _photo(values: np.ndarray, profile: bytes | None, path: Path) -> Photo:
         high = high if high > low else low + 1
     else:
         raise ValueError(f"{path} holds {colours.dtype} values; expected 8 or 16 bits without sign, or floats")
-    image = torch.from_numpy(np.ascontiguousarray(colours, np.float32)).permute(2, 0, 1).contiguous()
+    image = torch.empty(colours.shape[2], *colours.shape[:2])
+    for channel, plane in enumerate(image):
+        plane.copy_(torch.from_numpy(np.ascontiguousarray(colours[:, :, channel], np.float32)))
     return Photo(image.sub_(low).mul_(2 / (high - low)).sub_(1), alpha, dtype, low, high, profile)
 
 

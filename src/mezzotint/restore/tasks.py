@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from mezzotint.restore.operators import (
     ReflectBlur,
     Resize,
     Scale,
+    SeparableBlur,
+    split_kernel,
 )
 
 __all__ = ["TASKS", "Given", "Window", "RestorationTask", "find_task"]
@@ -97,6 +100,7 @@ class RestorationTask:
         scale: of the measurement's size to the picture's.
         multiple: sizes and corners are multiples of this.
         cut: (given, window, y) -> the part of the measurement that the operator of the window makes.
+        alike: (given, window) -> what the operator of a window depends on: windows with the same can share it.
         needs: options that must be given.
     """
 
@@ -110,6 +114,7 @@ class RestorationTask:
     scale: float = 1.0
     multiple: int = 1
     cut: Callable[[Given, Window, Tensor], Tensor] = field(default=_see_all)
+    alike: Callable[[Given, Window], Hashable] = field(default=lambda given, window: None)
     needs: tuple[str, ...] = ()
 
 
@@ -124,8 +129,18 @@ def _masked(given: Given, window: Window, y: Tensor) -> Tensor:
     return torch.where(window.cut(given.mask), torch.zeros(()), window.cut(y))
 
 
+def _hole(given: Given, window: Window) -> Hashable:
+    assert given.mask is not None
+    return window.cut(given.mask).numpy().tobytes()
+
+
 def _kernel(given: Given) -> Tensor:
-    return Blur.gaussian(given.blur).kernel if given.kernel is None else given.kernel
+    return _gaussian(given.blur) if given.kernel is None else given.kernel
+
+
+@lru_cache(maxsize=8)
+def _gaussian(std: float) -> Tensor:
+    return Blur.gaussian(std).kernel
 
 
 def _inside(given: Given, window: Window) -> Window:
@@ -144,7 +159,12 @@ def _inside(given: Given, window: Window) -> Window:
 
 
 def _blur(given: Given, window: Window) -> Operator:
-    blur, inside = ReflectBlur(_kernel(given)), _inside(given, window)
+    kernel, inside = _kernel(given), _inside(given, window)
+    lines = split_kernel(kernel)
+    if lines is not None and all(len(line) <= n for line, n in zip(lines, inside.size, strict=True)):
+        bottom, right = window.height - inside.top - inside.height, window.width - inside.left - inside.width
+        return SeparableBlur(*lines, margins=(inside.top, bottom, inside.left, right))
+    blur = ReflectBlur(kernel)
     return blur if inside.whole else Crop(inside.top, inside.left, inside.height, inside.width, size=inside.size) @ blur
 
 
@@ -166,10 +186,10 @@ TASKS: dict[str, RestorationTask] = {
         RestorationTask("denoise", "y = x + n", lambda given, window: Identity(),
                         ("ddrm", "diffpir", "pigdm", "dps", "red-diff"), data=("BSD68", "SIDD", "Kodak24")),
         RestorationTask("inpaint", "y = m x + n", _mask, ("red-diff", "repaint", "ddnm", "pigdm", "dps"),
-                        data=("CelebA-HQ", "Places2"), cut=_masked, needs=("mask",)),
+                        data=("CelebA-HQ", "Places2"), cut=_masked, alike=_hole, needs=("mask",)),
         *(_resize(factor) for factor in (2, 3, 4, 8)),
         RestorationTask("deblur", "y = k * x + n", _blur, ("diffpir", "pigdm", "dps", "red-diff"),
-                        data=("GoPro", "HIDE", "REDS", "RealBlur"), cut=_blurred),
+                        data=("GoPro", "HIDE", "REDS", "RealBlur"), cut=_blurred, alike=_inside),
         RestorationTask("jpeg", "y = round(dct(x) / q) q", lambda given, window: JPEG(given.quality),
                         ("red-diff", "dps"), data=("LIVE1", "Classic5"), multiple=8),
         RestorationTask("demosaic", "y = the colour that a filter passes + n",

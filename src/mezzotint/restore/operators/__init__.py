@@ -27,6 +27,7 @@ from mezzotint.restore.operators.rain import Rain, rain_layer
 from mezzotint.restore.operators.rays import RayTransform
 from mezzotint.restore.operators.resize import Resize
 from mezzotint.restore.operators.separable import Separable
+from mezzotint.restore.operators.separable_blur import SeparableBlur, split_kernel
 from mezzotint.restore.operators.shadow import Shadow
 from mezzotint.restore.operators.spectral import SpectralOperator
 
@@ -53,6 +54,8 @@ __all__ = [
     "AveragePool",
     "Resize",
     "Separable",
+    "SeparableBlur",
+    "split_kernel",
     "Affine",
     "AsComplex",
     "Clip",
