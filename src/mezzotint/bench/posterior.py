@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from mezzotint.restore import DDNM, DDRM, DPS, ILVR, MCG, DiffPIR, MomentMatchin
 from mezzotint.restore.exact_posterior import ExactPosterior, exact_posterior
 from mezzotint.restore.operators import AveragePool, Blur, Identity, LinearOperator, Mask
 
-__all__ = ["METHODS", "OPERATORS", "PRIORS", "STDS", "PosteriorRow", "posterior_table"]
+__all__ = ["METHODS", "OPERATORS", "PRIORS", "STDS", "PosteriorRow", "posterior_report", "posterior_table"]
 
 SHAPE = (1, 2, 4)  # of an image
 STDS = (0.05, 0.5)
@@ -148,6 +148,23 @@ def posterior_table(
                     rows.append(PosteriorRow(who, name, measured, std, calls, *_errors(made, exact), samples))
                     say(_line(rows[-1]))
     return rows
+
+
+def posterior_report(rows: Sequence[PosteriorRow], *, measurements: int, steps: int, seed: int) -> dict[str, Any]:
+    """The table as JSON, with what it was made by."""
+    from mezzotint.papers.setting import hardware, versions
+
+    return {
+        "format": "mezzotint-posterior-1",
+        "problem": "images of 8 numbers, VP, float64, steps uniform in t",
+        "samples": rows[0].samples,
+        "measurements": measurements,
+        "steps": steps,
+        "seed": seed,
+        "versions": versions(),
+        "hardware": hardware("cpu"),
+        "rows": [asdict(row) for row in rows],
+    }
 
 
 def _line(row: PosteriorRow) -> str:
