@@ -2,26 +2,39 @@
 
 from .edit import Saved, add_mask, explicit, rescale, reweight, save, swap
 from .entropy import Entropy, EntropyProbe, entropy_probe, row_entropy
+from .feature import Features, features
+from .heat import token_maps
+from .places import as_map, cross_sites, decoder_places, decoder_sites, self_sites
+from .rows import OnRows
 from .scaling import LogRatio, MatchedEntropy, attention_scaling, log_ratio, token_counts
 from .tap import Record, tap
 
 __all__ = [
     "Entropy",
     "EntropyProbe",
+    "Features",
     "LogRatio",
     "MatchedEntropy",
+    "OnRows",
     "Record",
     "Saved",
     "add_mask",
+    "as_map",
     "attention_scaling",
+    "cross_sites",
+    "decoder_places",
+    "decoder_sites",
     "entropy_probe",
     "explicit",
+    "features",
     "log_ratio",
     "rescale",
     "reweight",
     "row_entropy",
     "save",
+    "self_sites",
     "swap",
     "tap",
     "token_counts",
+    "token_maps",
 ]

@@ -1,8 +1,11 @@
 """Edits: change what attention layers do, for the length of a block.
 
-Every edit takes `sites`, a glob as in `mezzotint.nn.find_sites`, and `when`, a predicate of the `Call` that says at
-which sites and evaluations it acts (`when=lambda call: call.index < 10`); None means always. Tensors that start with
-a batch dimension act per sample. All are context managers and undo themselves, also when the block raises.
+Every edit takes `sites`, a glob as in `mezzotint.nn.find_sites`; `when`, a predicate of the `Call` that says at which
+sites and evaluations it acts (`when=lambda call: call.index < 10`), None for always; and `rows`, the rows of the batch
+on which it acts, a slice or numbers, None for all: guidance evaluates [null, condition] in one batch of 2 b rows, of
+which `slice(b, None)` are the conditional ones. Tensors that start with a batch dimension act per sample of those
+rows. A layer on which an edit does not act stays fused. All are context managers and undo themselves, also when the
+block raises.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.nn.site import Call, Handler, handling
+from mezzotint.attention.rows import OnRows, Rows, opening
+from mezzotint.nn.site import Call, Handler, find_sites, opened
 
 When = Callable[[Call], bool] | None
 
@@ -29,9 +33,11 @@ class Reweight(Handler):
     when: When = None
     explicit = True
 
+    def tokens(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.explicit = _acts(self.when, call)
+        return q, k, v
+
     def maps(self, call: Call, maps: Tensor) -> Tensor:
-        if not _acts(self.when, call):
-            return maps
         weights = self.weights.to(maps)
         _check_keys("weights", weights, maps, call)
         if weights.ndim == 2:
@@ -62,9 +68,11 @@ class AddMask(Handler):
     when: When = None
     explicit = True
 
+    def tokens(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        self.explicit = _acts(self.when, call)
+        return q, k, v
+
     def logits(self, call: Call, logits: Tensor) -> Tensor:
-        if not _acts(self.when, call):
-            return logits
         mask = self.mask.to(logits)
         if mask.ndim == 3:
             mask = mask[:, None]
@@ -86,8 +94,11 @@ class Saved(Handler):
 
     grad: bool = False
     values: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    when: When = None
 
     def tokens(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not _acts(self.when, call):
+            return q, k, v
         self.values[call.site, call.index] = (k, v) if self.grad else (k.detach(), v.detach())
         return q, k, v
 
@@ -132,6 +143,7 @@ def reweight(
     *,
     renormalise: bool = False,
     when: When = None,
+    rows: Rows = None,
 ) -> Iterator[Reweight]:
     """Multiply what is attended to a key token by its weight: maps[..., j] *= weights[j].
 
@@ -159,7 +171,7 @@ def reweight(
         if weights.ndim not in (1, 2):
             raise ValueError(f"weights must be (keys,) or (batch, keys), got {tuple(weights.shape)}")
         handler = Reweight(weights, renormalise, when)
-    with handling(root, handler, sites):
+    with opening(root, handler, sites, rows):
         yield handler
 
 
@@ -183,6 +195,7 @@ def rescale(
     sites: str = "*",
     *,
     when: When = None,
+    rows: Rows = None,
 ) -> Iterator[Rescale]:
     """Multiply the attention logits by a factor: below 1 flatter, above 1 sharper. The layers stay fused.
 
@@ -199,12 +212,14 @@ def rescale(
     False
     """
     handler = Rescale(factor, when)
-    with handling(root, handler, sites):
+    with opening(root, handler, sites, rows):
         yield handler
 
 
 @contextmanager
-def add_mask(root: nn.Module, mask: Tensor, sites: str = "*", *, when: When = None) -> Iterator[AddMask]:
+def add_mask(
+    root: nn.Module, mask: Tensor, sites: str = "*", *, when: When = None, rows: Rows = None
+) -> Iterator[AddMask]:
     """Add a mask to the attention logits; -inf hides (a row must keep at least one key).
 
     Args:
@@ -220,12 +235,14 @@ def add_mask(root: nn.Module, mask: Tensor, sites: str = "*", *, when: When = No
     if not mask.is_floating_point():
         raise ValueError(f"an additive mask is a float tensor (0 keeps, -inf hides), got {mask.dtype}")
     handler = AddMask(mask, when)
-    with handling(root, handler, sites):
+    with opening(root, handler, sites, rows):
         yield handler
 
 
 @contextmanager
-def save(root: nn.Module, sites: str = "*", *, grad: bool = False) -> Iterator[Saved]:
+def save(
+    root: nn.Module, sites: str = "*", *, grad: bool = False, when: When = None, rows: Rows = None
+) -> Iterator[Saved]:
     """Save keys and values of the matching sites, one pair a call, to be swapped into another run.
 
     Args:
@@ -240,14 +257,21 @@ def save(root: nn.Module, sites: str = "*", *, grad: bool = False) -> Iterator[S
     >>> list(saved.values)
     [('mid.1.attention', 0)]
     """
-    handler = Saved(grad)
-    with handling(root, handler, sites):
+    handler = Saved(grad, when=when)
+    with opening(root, handler, sites, rows):
         yield handler
 
 
 @contextmanager
 def swap(
-    root: nn.Module, saved: Saved, sites: str = "*", *, keys: bool = True, values: bool = True, when: When = None
+    root: nn.Module,
+    saved: Saved,
+    sites: str = "*",
+    *,
+    keys: bool = True,
+    values: bool = True,
+    when: When = None,
+    rows: Rows = None,
 ) -> Iterator[Swap]:
     """Put saved keys and values in the place of the layer's own, site by site and call by call.
 
@@ -255,7 +279,9 @@ def swap(
         saved: from `save`; its batch must be this run's or one.
         keys, values: which of the two to swap.
     Raises:
-        ValueError: no site matches; at the call: nothing was saved for it, or the shapes differ.
+        ValueError: no site matches, or another swap is open on one of them, of which only the later would be seen
+            (two with `when`, or two on `rows`, may share a site); at the call: nothing was saved for it, or the shapes
+            differ.
 
     Source: MasaCtrl (arXiv 2304.08465), mutual self-attention.
 
@@ -264,8 +290,11 @@ def swap(
     >>> with save(net, "mid.*") as saved, swap(net, saved, "mid.*"):
     ...     y = net(torch.zeros(1, 4, 8, 8), torch.zeros(1))
     """
+    if not (keys or values):
+        raise ValueError("a swap of neither keys nor values changes nothing; leave one of them True")
     handler = Swap(saved, keys, values, when)
-    with handling(root, handler, sites):
+    _check_alone(root, handler, sites, rows)
+    with opening(root, handler, sites, rows):
         yield handler
 
 
@@ -277,12 +306,30 @@ def explicit(root: nn.Module, sites: str = "*") -> Iterator[None]:
     >>> with explicit(UNet(4, channels=16)):
     ...     pass
     """
-    with handling(root, _Explicit(), sites):
+    with opening(root, _Explicit(), sites):
         yield
 
 
 def _acts(when: When, call: Call) -> bool:
     return when is None or when(call)
+
+
+def _check_alone(root: nn.Module, swap: Swap, sites: str, rows: Rows) -> None:
+    """Two swaps of the same thing at one site: the later would overrule the earlier without a word."""
+    for site, layer in find_sites(root, sites).items():
+        for entry in opened(layer):
+            other = entry.handler.handler if isinstance(entry.handler, OnRows) else entry.handler
+            if not isinstance(other, Swap):
+                continue
+            apart = (other.when is not None and swap.when is not None) or (
+                rows is not None and isinstance(entry.handler, OnRows)
+            )
+            both = [n for n in ("keys", "values") if getattr(other, n) and getattr(swap, n)]
+            if both and not apart:
+                raise ValueError(
+                    f"two swaps collide at {site!r}: both replace its {' and '.join(both)}, so that the earlier would "
+                    "not be seen; close one, or tell both when= or rows= they act"
+                )
 
 
 def _check_keys(name: str, weights: Tensor, maps: Tensor, call: Call) -> None:

@@ -13,6 +13,7 @@ from mezzotint.sample.ddpm import DDPM
 from mezzotint.sample.deis import DEIS
 from mezzotint.sample.distilled import DistilledDDIM, DistilledStochastic, encode
 from mezzotint.sample.dpm import DPMSolver, DPMSolverSingle
+from mezzotint.sample.dpm_encoder import EncodedStep, dpm_decode, dpm_encode, encoded_steps
 from mezzotint.sample.dpmpp import DPMSolverPP
 from mezzotint.sample.dpmv3 import DPMSolverV3
 from mezzotint.sample.dualfast import DualFast
@@ -25,6 +26,7 @@ from mezzotint.sample.likelihood import Likelihood, log_likelihood
 from mezzotint.sample.loop import Sampler, State
 from mezzotint.sample.multistep import Multistep
 from mezzotint.sample.names import NAMED, NamedSampler, sampler_named
+from mezzotint.sample.noise_code import NoiseCode
 from mezzotint.sample.plan import Node, Plan, nodes_of
 from mezzotint.sample.restart import Restart, RestartInterval
 from mezzotint.sample.rungekutta import RungeKutta
@@ -55,6 +57,7 @@ __all__ = [
     "DistilledStochastic",
     "DPMSolverV3",
     "DualFast",
+    "EncodedStep",
     "ErrorSplit",
     "Euler",
     "EulerAncestral",
@@ -63,6 +66,7 @@ __all__ = [
     "Move",
     "Multistep",
     "NamedSampler",
+    "NoiseCode",
     "Node",
     "Plan",
     "Restart",
@@ -77,7 +81,10 @@ __all__ = [
     "UniPC",
     "calibrate_c",
     "calibrate_ems",
+    "dpm_decode",
+    "dpm_encode",
     "encode",
+    "encoded_steps",
     "error_split",
     "fixed_point",
     "invert",
