@@ -301,6 +301,7 @@ def test_half_points_and_their_intervals():
     noisy = half_point(x, [0.05, 0.1, 0.45, 0.65, 0.99])
     assert noisy.interval[0] < noisy.point < noisy.interval[1]
     assert all(math.isnan(v) for v in half_point([2, 4], [0, 1]).interval)
+    assert told.bracketed and not half_point(x, [0.9, 1, 1, 1, 1]).bracketed and not half_point(x, [0.0] * 5).bracketed
 
 
 class _NoForward(torch.autograd.Function):

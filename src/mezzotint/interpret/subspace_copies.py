@@ -60,11 +60,14 @@ class HalfPoint:
         point: N / d there, by a logistic curve in log2(N / d).
         interval: 95 %, by bootstrap over the measured values; (nan, nan) for fewer than three.
         slope: of the curve, a doubling.
+        bracketed: whether the shares measured lie on both sides of one half. If not, the point is that of the nearer
+            end of the range or beyond, and says nothing but on which side to look.
     """
 
     point: float
     interval: tuple[float, float]
     slope: float
+    bracketed: bool
 
 
 def half_point(
@@ -99,7 +102,7 @@ def half_point(
         drawn = 2 ** _fit(x[rows], y[rows])[0]
         low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
         interval = (low, high)
-    return HalfPoint(2 ** float(place), interval, float(slope))
+    return HalfPoint(2 ** float(place), interval, float(slope), bool(y.min() <= 0.5 <= y.max()))
 
 
 def _fit(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
