@@ -12,8 +12,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule
 from mezzotint.core.discrete import Discrete
-from mezzotint.edit.pixelman_branches import Branches, EditTrace
-from mezzotint.edit.pixelman_decoder import decoder_of
+from mezzotint.edit.pixelman_branches import Branches, EditTrace, handles
 from mezzotint.edit.pixelman_energy import EditEnergy
 from mezzotint.edit.pixelman_leak import Blocked
 from mezzotint.edit.pixelman_plan import EditPlan
@@ -210,5 +209,4 @@ class PixelMan:
                 f"the picture has {plan.source.shape[0]} channels; {model.name} takes "
                 f"{model.autoencoder.image_channels}"
             )
-        if (self.kv_from, self.leak_proof, self.update) != ("none", "none", "none"):
-            decoder_of(model.denoiser)
+        handles(self, model.denoiser, self.leak_proof != "none")

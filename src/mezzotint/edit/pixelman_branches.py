@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mezzotint.attention import save, swap
+from mezzotint.attention import as_map, decoder_places, decoder_sites, features, save, self_sites, swap
 from mezzotint.core import Condition, Denoiser, Noise, Prediction
 from mezzotint.core.known import mark_time
-from mezzotint.edit.pixelman_decoder import Decoder, decoder_of
 from mezzotint.edit.pixelman_leak import LeakProof, Similar
 from mezzotint.edit.pixelman_plan import EditPlan
 from mezzotint.guide import CFG
@@ -74,10 +73,9 @@ class Branches:
         self.guided: Any = self.counted if w == 1 else CFG(w)(self.counted)
         self.size: tuple[int, int] = (z_man.shape[2], z_man.shape[3])
         per_pixel = plan.size[0] // self.size[0]
-        self.grid = tuple(n * min(2, per_pixel) for n in self.size)  # image / 4 at a factor of 8
+        self.grid = (self.size[0] * min(2, per_pixel), self.size[1] * min(2, per_pixel))  # image / 4 at a factor of 8
         self.leaks = method.leak_proof != "none" and bool(plan.ipt.any())
-        asks = self.leaks or method.kv_from != "none" or method.update != "none"
-        self.decoder: Decoder | None = decoder_of(denoiser) if asks else None
+        self.sites = handles(method, denoiser, self.leaks)
         self.z_src, self.z_man = (z.expand(len(noise), -1, -1, -1) for z in (z_src, z_man))
         self.z = self.z_man.clone()
         self.keep = 1 - blurred(self.plan.gen, self.size).to(z_man)
@@ -133,24 +131,19 @@ class Branches:
         return mark_time(t, time, (schedule, alpha, sigma)), alpha, sigma
 
     def _keys(self, wanted: bool) -> Any:
-        if not wanted or self.decoder is None or not self.decoder.own:
-            return nullcontext()
-        return save(self.counted, "|".join(self.decoder.own))
+        return save(self.counted, "|".join(self.sites.decoder)) if wanted else nullcontext()
 
     def _target(self, x: Tensor, t: Tensor, kept: Any) -> Tensor:
         """D of the target, under the source's keys and values, and leak-proof; m_sim is found on the way."""
         with ExitStack() as stack:
             similar = None
             if kept is not None:
-                assert self.decoder is not None
-                stack.enter_context(swap(self.counted, kept, "|".join(self.decoder.own)))
+                stack.enter_context(swap(self.counted, kept, "|".join(self.sites.decoder)))
             if self.leaks:
-                assert self.decoder is not None
                 leak = LeakProof(self.plan, self.method.leak_proof, self.similar)
-                stack.enter_context(handling(self.counted, leak, "|".join(self.decoder.attention)))
+                stack.enter_context(handling(self.counted, leak, "|".join(self.sites.every)))
                 similar = Similar(self.plan, self.size, len(self.z))
-                if self.decoder.own:
-                    stack.enter_context(handling(self.counted, similar, "|".join(self.decoder.own[-3:])))
+                stack.enter_context(handling(self.counted, similar, "|".join(self.sites.decoder[-3:])))
             made = self.guided(x, t, self.c).x0
         found = None if similar is None else similar.mask()
         if found is not None:
@@ -159,19 +152,59 @@ class Branches:
 
     def _gradient(self, x: Tensor, anchor: Tensor, t: Tensor) -> Tensor:
         """G, of evaluations without any edit of attention and without guidance."""
-        with self._features() as still:
+        with features(self.counted.denoiser, self.sites.places) as seen:
             self.counted(anchor, t, self.c)
+        still = two_finest([as_map(f, *self.size) for f in seen.values()])
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_()
-            with self._features() as moved:
+            with features(self.counted.denoiser, self.sites.places, grad=True) as seen:
                 self.counted(x, t, self.c)
-            return self.method.energy.gradient(x, moved, still, self.plan, self.grid).detach()  # type: ignore[arg-type]
+            moved = two_finest([as_map(f, *self.size) for f in seen.values()])
+            return self.method.energy.gradient(x, moved, still, self.plan, self.grid).detach()
 
-    @contextmanager
-    def _features(self) -> Iterator[list[Tensor]]:
-        assert self.decoder is not None
-        with self.decoder.features(*self.size) as found:
-            yield found
+
+@dataclass(frozen=True)
+class Sites:
+    """Where an edit takes hold of a network.
+
+    Args:
+        every: all self-attention.
+        decoder: that of the decoder.
+        places: modules whose outputs are the decoder's features.
+    """
+
+    every: tuple[str, ...] = ()
+    decoder: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+
+
+def handles(method: PixelMan, denoiser: Denoiser, leaks: bool) -> Sites:
+    """What a method needs of a network.
+
+    Raises:
+        ValueError: the network does not have it.
+    """
+    attends = leaks or method.kv_from != "none"
+    return Sites(
+        self_sites(denoiser) if attends else (),
+        decoder_sites(denoiser) if attends else (),
+        tuple(decoder_places(denoiser)) if method.update != "none" else (),
+    )
+
+
+def two_finest(maps: Sequence[Float[Tensor, "b _c _i _j"]]) -> list[Float[Tensor, "b _c _i _j"]]:
+    """Of the decoder's features the first at each resolution, and of these the two finest: those of blocks 1 and 2 of
+    Stable Diffusion, 0 and 1 of SDXL. Where all are at one resolution, the first and the middle one (our choice).
+
+    >>> [tuple(f.shape[2:]) for f in two_finest([torch.zeros(1, 2, n, n) for n in (2, 4, 8, 8)])]
+    [(4, 4), (8, 8)]
+    """
+    first: dict[int, Tensor] = {}
+    for f in maps:
+        first.setdefault(f.shape[-2] * f.shape[-1], f)
+    if len(first) > 1:
+        return list(first.values())[-2:]
+    return [maps[0], maps[len(maps) // 2]] if len(maps) > 1 else list(maps)
 
 
 def blurred(mask: Bool[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "i j"]:

@@ -14,7 +14,7 @@ from mezzotint.edit.pixelman_plan import EditPlan
 
 __all__ = ["EditEnergy"]
 
-Features = Sequence[Float[Tensor, "b c i j"]]
+Features = Sequence[Float[Tensor, "b _c _i _j"]]
 
 
 @dataclass(frozen=True)
