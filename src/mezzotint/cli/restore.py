@@ -204,7 +204,10 @@ def _method(name: str | None, task, given, window, model) -> tuple[Any, str]:
 
 def _write_spread(path: Path, spread) -> None:
     """Grey: white is the largest spread of the picture, whose number is in the record."""
+    import torch
+
     from mezzotint.cli.picture import pixels, write_png
 
     top = max(float(spread.max()), 1e-12)
-    write_png(path, pixels((2 * spread / top - 1)[None, None])[0])
+    rows = [pixels((2 * part / top - 1)[None, None])[0] for part in spread.split(256)]  # no copies of all in floats
+    write_png(path, torch.cat(rows))
