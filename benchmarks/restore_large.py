@@ -1,6 +1,6 @@
 """Peak memory and seconds of deblurring a 24-megapixel photograph of 16 bits, in a process of its own.
 
-    OMP_NUM_THREADS=1 python benchmarks/restore_large.py --data kodak24.parquet --out large.json
+    OMP_NUM_THREADS=1 python benchmarks/restore_large.py --model photo --data kodak24.parquet --skip 16
     OMP_NUM_THREADS=1 python benchmarks/restore_large.py --height 160      # a strip: seconds a tile, and what all take
 
 The photograph is made of those in --data, side by side (a Parquet file or a folder; else of discs), blurred by
@@ -54,6 +54,7 @@ def main() -> int:
         **{name: record[name] for name in ("size", "task", "method", "model", "steps", "batch", "tiles", "nfe")},
         "samples": told.samples,
         "blur": told.blur,
+        "data": None if told.data is None else f"{Path(told.data).stem}, the first {told.skip} left out",
         "noise": told.noise,
         "peak_mib": round(usage.ru_maxrss * scale / 2**20, 1),
         "seconds": round(wall, 1),
@@ -75,10 +76,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--data", help="photographs: a Parquet file or a folder")
+    parser.add_argument("--skip", type=int, default=0, help="the first photographs, which the prior was trained on")
     parser.add_argument("--model", default="emoji-pixel")
-    parser.add_argument("--method", default="diffpir")
+    parser.add_argument("--method", default="ddrm")
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--blur", type=float, default=1.5)
     parser.add_argument("--noise", type=float, default=0.01, help="std in a picture of [0, 1]")
@@ -102,7 +104,7 @@ def _truth(told: argparse.Namespace):
     while top < told.height:
         left, deep = 0, 0
         while left < told.width:
-            x = source.pixels(k % len(source))[:, : told.height - top, : told.width - left]
+            x = source.pixels(told.skip + k % (len(source) - told.skip))[:, : told.height - top, : told.width - left]
             x = x[:, : deep or x.shape[1]]
             deep = deep or x.shape[1]
             whole[:, top : top + x.shape[1], left : left + x.shape[2]] = x

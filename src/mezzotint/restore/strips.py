@@ -93,13 +93,14 @@ class Strips:
         weight = _weights(self.windows[0])
         held = mass = None
         for row, after in zip(rows, [*(r[0].top for r in rows[1:]), self.size[0]], strict=True):
-            made = list(self._tiles(row))
-            held = _taller(held, (*made[0][1].shape[:2], row[0].height, self.size[1]))
-            mass = _taller(mass, (row[0].height, self.size[1]))
-            for window, own in made:
+            for window, own in self._tiles(row):
+                if held is None or mass is None or len(mass) < window.height:
+                    held = _taller(held, (*own.shape[:2], window.height, self.size[1]))
+                    mass = _taller(mass, (window.height, self.size[1]))
                 columns = slice(window.left, window.left + window.width)
                 held[..., columns] += own * weight
                 mass[..., columns] += weight
+            assert held is not None and mass is not None
             ready = after - row[0].top
             yield held[..., :ready, :] / mass[:ready]
             held, mass = held[..., ready:, :], mass[ready:]

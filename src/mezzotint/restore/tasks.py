@@ -188,7 +188,7 @@ TASKS: dict[str, RestorationTask] = {
         RestorationTask("inpaint", "y = m x + n", _mask, ("red-diff", "repaint", "ddnm", "pigdm", "dps"),
                         data=("CelebA-HQ", "Places2"), cut=_masked, alike=_hole, needs=("mask",)),
         *(_resize(factor) for factor in (2, 3, 4, 8)),
-        RestorationTask("deblur", "y = k * x + n", _blur, ("diffpir", "pigdm", "dps", "red-diff"),
+        RestorationTask("deblur", "y = k * x + n", _blur, ("diffpir", "ddrm", "pigdm", "dps", "red-diff"),
                         data=("GoPro", "HIDE", "REDS", "RealBlur"), cut=_blurred, alike=_inside),
         RestorationTask("jpeg", "y = round(dct(x) / q) q", lambda given, window: JPEG(given.quality),
                         ("red-diff", "dps"), data=("LIVE1", "Classic5"), multiple=8),
