@@ -324,6 +324,18 @@ def test_networks_without_forward_mode_take_double_backward():
     assert torch.allclose(j.dense()[0], torch.diag(x[0].cos()), atol=1e-14)
 
 
+def test_channels_last_weights_keep_forward_mode(alive):
+    """As training leaves them; the net itself stays as it is."""
+    net = alive(UNet(3, channels=8, mult=(1,), blocks=1, attention=(), head_dim=8)).eval()
+    d, x = VDenoiser(net, VP()), Noise([0])("x", 0, (3, 8, 8), dtype=D)
+    v = Noise([1])("v", 0, (2, 3, 8, 8), dtype=D)
+    plain = Jacobian(d, x, 0.5).times(v[None, 0])
+    net.to(memory_format=torch.channels_last)
+    j = Jacobian(d, x, 0.5)
+    assert torch.allclose(j.times(v[None, 0]), plain, atol=1e-10) and j._forward_mode
+    assert not all(p.is_contiguous() for p in net.parameters())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from mezzotint.core import Noise
+from mezzotint.interpret import SubspaceIteration, semantic_directions
 from mezzotint.papers import p2409_02426 as paper
 from mezzotint.papers.ledger import LedgerEntry, strongest_verdict
 from mezzotint.papers.subspace_arms import FACTORS, drawn_discs, explained, factors
@@ -16,6 +19,8 @@ TINY = paper.Budget(2, (2,), (0.5, 1), 5, 1, (2, 3), (2, 4), 0.02, 8, 0.05, 1, 1
 def test_it_measures_every_claim(monkeypatch, tmp_path):
     monkeypatch.setattr(paper, "QUICK", TINY)
     monkeypatch.setattr(paper, "RANK", 1)
+    few = SubspaceIteration(least=1, most=2)
+    monkeypatch.setattr(paper, "semantic_directions", partial(semantic_directions, settings=few))
     told: list[str] = []
     entries = paper.demonstrate(quick=True, seed=3, device="cpu", out=tmp_path, say=told.append)
     assert len(entries) == 9 and len(told) == 2 and (tmp_path / "directions.png").is_file()

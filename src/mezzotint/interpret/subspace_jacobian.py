@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mezzotint.core import Condition, Denoiser
 from mezzotint.sample.ems_moments import Derivative
@@ -64,6 +65,13 @@ class Jacobian:
         _checked(d, x_t, t, c, rows)
         self.x_t, self.t, self.c, self.rows = x_t.detach(), float(t), c, rows
         self._d, self._output = d, output
+        # a net as training leaves it may be channels-last, in which torch's group norm has no forward mode
+        # (told by its strides: a kernel of 1 x 1 is contiguous either way)
+        self._plain = {
+            name: p.detach().clone(memory_format=torch.contiguous_format)
+            for name, p in d.named_parameters()
+            if p.ndim == 4 and p.stride() != torch.empty(p.shape, device="meta").stride()
+        }
         value = self._value(x_t.detach())
         self.shape, self.output_shape = tuple(x_t.shape[1:]), tuple(value.shape[1:])
         self._mask = None if mask is None else _mask(mask, value)
@@ -90,7 +98,7 @@ class Jacobian:
         return self._function(x, torch.full((len(x),), self.t, dtype=x.dtype, device=x.device), self.c)
 
     def _function(self, x: Tensor, t: Tensor, c: Condition | None) -> Tensor:
-        x0 = self._d(x, t, c).x0
+        x0 = (functional_call(self._d, self._plain, (x, t, c)) if self._plain else self._d(x, t, c)).x0
         return x0 if self._output is None else self._output(x0)
 
     def times(self, v: Float[Tensor, "b r *s"]) -> Float[Tensor, "b r *o"]:
