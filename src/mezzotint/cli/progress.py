@@ -12,7 +12,7 @@ class Progress:
     Args:
         what: is counted.
 
-    >>> clock(59.6), clock(3661)
+    >>> clock(59.6), clock(3661.0)
     ('1:00', '1:01:01')
     """
 
