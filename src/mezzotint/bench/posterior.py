@@ -45,9 +45,11 @@ METHODS: dict[str, Restorer] = {
 class _Whole(Gaussian):
     """With the batch in one product, where a row need not be the same bits alone."""
 
-    def posterior_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor, c: Condition | None) -> Tensor:
-        gain = alpha * self.values / (alpha**2 * self.values + sigma**2)
-        return self.mean + (gain * ((x - alpha * self.mean) @ self.vectors)) @ self.vectors.T
+    def along(self, x: Tensor) -> Tensor:
+        return x if self.vectors is None else x @ self.vectors
+
+    def back(self, z: Tensor) -> Tensor:
+        return z if self.vectors is None else z @ self.vectors.T
 
 
 def _smooth() -> Gaussian:

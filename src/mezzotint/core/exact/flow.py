@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from mezzotint.core.exact.base import Distribution, rows_times
+from mezzotint.core.exact.base import Distribution
 from mezzotint.core.exact.gaussian import Gaussian
 from mezzotint.core.exact.mixture import GaussianMixture
 from mezzotint.core.schedule import Schedule
@@ -52,8 +52,8 @@ def probability_flow(
 def _(distribution: Gaussian, schedule: Schedule, x: Tensor, start: float, end: float) -> Tensor:
     (a, s), (b, r) = _levels(schedule, start), _levels(schedule, end)
     growth = ((b**2 * distribution.values + r**2) / (a**2 * distribution.values + s**2)).sqrt()
-    apart = rows_times(distribution.flat(x) - a * distribution.mean, distribution.vectors)
-    return (b * distribution.mean + rows_times(apart * growth, distribution.vectors.T)).reshape(x.shape)
+    apart = distribution.along(distribution.flat(x) - a * distribution.mean)
+    return (b * distribution.mean + distribution.back(apart * growth)).reshape(x.shape)
 
 
 @probability_flow.register

@@ -46,7 +46,7 @@ class Gaussian(Distribution):
             if bool((spread < 0).any()):
                 raise ValueError(f"Gaussian got a negative std {float(spread.min())}; expected >= 0")
             self.values = spread.expand(self.shape).reshape(-1) ** 2
-            self.vectors = torch.eye(n, dtype=torch.float64)
+            self.vectors: Tensor | None = None  # a diagonal is its own basis, and n^2 numbers would fill the memory
             return
         cov = torch.as_tensor(cov, dtype=torch.float64)
         if cov.shape != (n, n):
@@ -61,20 +61,30 @@ class Gaussian(Distribution):
     @property
     def cov(self) -> Tensor:
         """The covariance, (n, n)."""
+        if self.vectors is None:
+            return self.values.diag()
         return (self.vectors * self.values) @ self.vectors.T
 
     def posterior_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor, c: Condition | None) -> Tensor:
         """See Distribution.posterior_mean."""
         gain = alpha * self.values / (alpha**2 * self.values + sigma**2)
-        return self.mean + rows_times(gain * rows_times(x - alpha * self.mean, self.vectors), self.vectors.T)
+        return self.mean + self.back(gain * self.along(x - alpha * self.mean))
 
     def sample(self, noise: Noise) -> Float[Tensor, "b *s"]:
         """See Distribution.sample."""
         z = noise("exact", 0, (self.size,), dtype=torch.float64)
-        return (self.mean + rows_times(z * self.values.sqrt(), self.vectors.T)).reshape(-1, *self.shape)
+        return (self.mean + self.back(z * self.values.sqrt())).reshape(-1, *self.shape)
 
     def log_prob(self, x: Float[Tensor, "b *s"], alpha: float = 1.0, sigma: float = 0.0) -> Float[Tensor, " b"]:
         """See Distribution.log_prob."""
         var = alpha**2 * self.values + sigma**2
-        z = rows_times(self.flat(x) - alpha * self.mean, self.vectors)
+        z = self.along(self.flat(x) - alpha * self.mean)
         return -0.5 * (z**2 / var + var.log() + math.log(2 * math.pi)).sum(-1)
+
+    def along(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """Coordinates along the axes of the covariance, whose variances are `values`."""
+        return x if self.vectors is None else rows_times(x, self.vectors)
+
+    def back(self, z: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """From coordinates along the axes."""
+        return z if self.vectors is None else rows_times(z, self.vectors.T)
