@@ -1,5 +1,6 @@
 """Handles on attention: taps that record it and edits that change it, for the length of a block."""
 
+from .contexts import Contexts, mix_contexts, save_contexts
 from .edit import Saved, add_mask, explicit, rescale, reweight, save, swap
 from .entropy import Entropy, EntropyProbe, entropy_probe, row_entropy
 from .feature import Features, features
@@ -10,6 +11,7 @@ from .scaling import LogRatio, MatchedEntropy, attention_scaling, log_ratio, tok
 from .tap import Record, tap
 
 __all__ = [
+    "Contexts",
     "Entropy",
     "EntropyProbe",
     "Features",
@@ -28,10 +30,12 @@ __all__ = [
     "explicit",
     "features",
     "log_ratio",
+    "mix_contexts",
     "rescale",
     "reweight",
     "row_entropy",
     "save",
+    "save_contexts",
     "self_sites",
     "swap",
     "tap",

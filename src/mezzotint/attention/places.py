@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from jaxtyping import Float
@@ -98,11 +97,11 @@ def as_map(feature: Float[Tensor, "b *rest"], height: int, width: int) -> Float[
     if feature.ndim != 3:
         raise ValueError(f"an activation of shape {tuple(feature.shape)} is no map; expected (b, c, i, j) or (b, n, c)")
     tokens = feature.shape[1]
-    rows = max(1, round(math.sqrt(tokens * height / width)))
-    columns = tokens // rows
-    if rows * columns != tokens or abs(rows * width - columns * height) > max(height, width):
-        raise ValueError(f"{tokens} tokens are no image in the proportions of {height} x {width}")
-    return feature.transpose(1, 2).unflatten(2, (rows, columns))
+    for side in range(1, max(height, width) + 1):
+        grid = (-(-height // side), -(-width // side))  # halved again and again, or in patches, with ends rounded up
+        if grid[0] * grid[1] == tokens:
+            return feature.transpose(1, 2).unflatten(2, grid)
+    raise ValueError(f"{tokens} tokens are no image in the proportions of {height} x {width}")
 
 
 def check_sites(root: nn.Module, sites: str) -> None:
