@@ -18,6 +18,7 @@ COMMANDS = {
     "sample": ("mezzotint.cli.sample", "images from a prompt, and a .json beside them that regenerates them"),
     "restore": ("mezzotint.cli.restore", "a degraded picture restored: inpaint, deblur, enlarge, denoise, ..."),
     "edit": ("mezzotint.cli.edit", "a picture edited: an object moved, resized, pasted"),
+    "explain": ("mezzotint.cli.explain", "what a model knows: directions in which a picture changes"),
     "train": ("mezzotint.cli.train", "run or resume a training recipe"),
     "report": ("mezzotint.cli.report", "a training run as one HTML page: curves, pictures, settings"),
     "calibrate": ("mezzotint.cli.calibrate", "a model's statistics, for the sampler dpm-v3:FILE"),

@@ -19,6 +19,7 @@ from mezzotint.interpret.subspace_edit import edit_along, edit_strip, state_at
 from mezzotint.interpret.subspace_fit import PCA, KSubspaces, SubspaceSolver, captured, subspace_error
 from mezzotint.interpret.subspace_jacobian import Jacobian
 from mezzotint.interpret.subspace_phase import PhaseTransition, balanced, phase_transition
+from mezzotint.interpret.subspace_picture import PictureDirections, directions_sheet, explain_subspace
 from mezzotint.interpret.subspace_rank import (
     IntrinsicDimension,
     RankCurve,
@@ -75,4 +76,7 @@ __all__ = [
     "state_at",
     "subspace_error",
     "without",
+    "PictureDirections",
+    "directions_sheet",
+    "explain_subspace",
 ]

@@ -1,11 +1,11 @@
 """2409.02426, diffusion models learn by subspace clustering: the demonstration of the sheet's section 7.
 
 A: subspaces of n = 48 from N samples: PCA, K-subspaces and a trained low-rank denoiser, on the same samples. B: an MLP
-(0.4 M parameters, EDM's loss) on two subspaces: from how many samples on it makes new ones; the published copy
+(0.3 M parameters, EDM's loss) on two subspaces: from how many samples on it makes new ones; the published copy
 detector is replaced by distances. C: directions in pictures of discs whose colour, size and place are known, against
 random ones of the same length. The equivalence of A is for the matched denoiser; B's net needs far more data.
 Cut to 20 minutes of one core: three trials, 3000 steps of Adam and 10 restarts (A), 10 s of training a net (B) and
-60 s (C), 8 pictures a trial, t = 0.7, length 1 in units of |x_t| / sqrt(n). All settings were fixed before any full run.
+60 s (C), 8 pictures a trial, t = 0.7, length 1 in units of |x_t| / sqrt(n). All settings were fixed before a full run.
 """
 
 from __future__ import annotations
