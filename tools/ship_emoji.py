@@ -19,7 +19,7 @@ from mezzotint.data import Emoji, indices
 from mezzotint.metric import frechet_distance, load_features, psnr, retrieval, weights_hash
 from mezzotint.model import WEIGHTS, load
 from mezzotint.train import Recipe, read_log
-from mezzotint.train.recipes import RECIPES
+from mezzotint.train.recipes import emoji, emoji_pixel
 from mezzotint.train.staged import LatentRecipe, trained_model
 
 GUIDANCES = (1.0, 2.0, 3.0, 5.0)
@@ -29,17 +29,18 @@ GRID = (
     "apple", "banana", "strawberry", "hamburger", "birthday cake", "hot beverage", "beer mug", "ice cream",
     "red car", "airplane", "sailboat", "key", "light bulb", "umbrella", "crown", "soccer ball",
 )  # fmt: skip
+RECIPES = {"emoji": emoji, "emoji-pixel": emoji_pixel}
 STYLES = {"noto": "noto", "fluent": "fluent 3d"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=["emoji", "emoji-pixel"])
+    parser.add_argument("name", choices=list(RECIPES))
     parser.add_argument("run", type=Path)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--measured", action="store_true", help="keep the figures of metrics.json, write the card anew")
     told = parser.parse_args()
-    recipe = RECIPES[told.name]()
+    recipe: Recipe | LatentRecipe = RECIPES[told.name]()
     minutes = (
         {"diffusion": minutes_of(told.run)}
         if isinstance(recipe, Recipe)

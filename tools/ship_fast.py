@@ -19,7 +19,7 @@ from mezzotint.data import Emoji, indices
 from mezzotint.io.folder import Parts, write_folder
 from mezzotint.metric import frechet_distance, load_features, retrieval, weights_hash
 from mezzotint.model import WEIGHTS, load
-from mezzotint.train.recipes import RECIPES
+from mezzotint.train.recipes import emoji_fast
 
 NAME, TEACHER = "emoji-fast", "emoji"
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0)
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--measured", action="store_true", help="keep the figures of metrics.json, write the card anew")
     told = parser.parse_args()
-    recipe = RECIPES[NAME]()
+    recipe = emoji_fast()
     out = WEIGHTS / NAME
     file = out / "metrics.json"
     figures = json.loads(file.read_text()) if told.measured else None

@@ -12,7 +12,10 @@ BENCHES: dict[str, tuple[str, str]] = {
     "train": ("mezzotint.cli.bench_train", "images a second in training, ours and the peers' loops"),
     "accuracy": ("mezzotint.cli.bench_accuracy", "error against network evaluations, for our solvers and the peers'"),
     "posterior": ("mezzotint.cli.bench_posterior", "error of every restorer's samples where the posterior is known"),
-    "restore": ("mezzotint.cli.bench_restore", "quality and cost of restoration by method and task, ours and deepinv's"),
+    "restore": (
+        "mezzotint.cli.bench_restore",
+        "quality and cost of restoration, ours and deepinv's",
+    ),
 }
 
 

@@ -19,8 +19,8 @@ class Consistency(Multistep):
     the exact function every number of steps gives exact samples, and a path through one step is the flow's; with a
     learned one each step repairs what the one before left. A function that is learned down to a least level m, as
     `BoundaryDenoiser`, ends at m and not at 0: the sources then add sqrt(sigma_t^2 - m^2) z, and we sigma_t z (our
-    choice; at m = 0.002 the two are the same but for the smallest levels). What maps a network's output to D (c_skip, c_out, a
-    distilled guidance) is in the denoiser. Which times were distilled is in the grid.
+    choice; at m = 0.002 the two are the same but for the smallest levels). What maps a network's output to D (c_skip,
+    c_out, a distilled guidance) is in the denoiser. Which times were distilled is in the grid.
 
     The order is 0: what is wrong with D stays at any number of steps. A posterior mean, as plain denoisers give, is no
     consistency function: use another sampler for them.
