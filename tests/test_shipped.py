@@ -6,7 +6,10 @@ import pytest
 import torch
 
 import mezzotint as mz
+from mezzotint.core import Noise
+from mezzotint.metric import psnr
 from mezzotint.model import WEIGHTS
+from mezzotint.restore.match import denoise
 
 NAMES = sorted(p.parent.name for p in WEIGHTS.glob("*/config.json") if "denoiser" in p.read_text())
 
@@ -23,7 +26,7 @@ def test_a_card_names_data_licence_recipe_hardware_and_what_was_measured(name):
     assert (WEIGHTS / name / "grid.png").is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("emoji")])
 def test_defaults_give_a_picture(name):
     model = mz.load(name)
     x = model.sample("a red heart", count=2)
@@ -44,3 +47,16 @@ def test_the_distilled_model_takes_its_two_steps_and_any_weight_inside_its_range
         model.sample("a cat", steps=3)
     with pytest.raises(ValueError, match="1 to 5|outside|range"):
         model.sample("a cat", guidance=9.0)
+
+
+def test_the_prior_for_photographs_removes_noise_from_what_it_has_not_seen():
+    """A ramp with an edge, noise of 25 / 255: ten decibels and more, and another seed is another picture."""
+    d, c = mz.load("photo").prior()
+    row, column = torch.linspace(-0.6, 0.6, 64)[:, None], torch.linspace(-0.4, 0.4, 64)
+    x = (row + column + 0.4 * (column > 0.1)).clamp(-1, 1).expand(1, 3, 64, 64)
+    y = x + 50 / 255 * Noise([0])("measured", 0, (3, 64, 64))
+    with torch.no_grad():
+        made = denoise(d, y, 50 / 255, c=c)
+    assert float(psnr(made, x) - psnr(y, x)) > 10
+    with pytest.raises(ValueError, match="unconditional"):
+        mz.load("photo").sample("a house")
