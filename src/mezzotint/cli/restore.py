@@ -27,7 +27,7 @@ def _parser() -> Parser:
     parser.add_argument("--task", help="what happened to it: `--list`")
     parser.add_argument("--list", action="store_true", help="tasks, operators, methods, metrics, data sets")
     parser.add_argument("--method", help="such as red-diff, dps, pigdm (default: the task's first that suits)")
-    parser.add_argument("--model", default="emoji-pixel", help="the prior: a shipped model or a folder")
+    parser.add_argument("--model", default="photo", help="the prior: a shipped model or a folder (default: photo)")
     parser.add_argument("--prompt", help="what the picture shows, for a model that reads words")
     parser.add_argument("--guidance", type=float, default=1.0, help="towards the prompt; 1 is none")
     parser.add_argument("--mask", type=Path, help="inpaint: a picture, white where it is to be filled in")
