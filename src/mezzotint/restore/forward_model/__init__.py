@@ -1,5 +1,6 @@
 """Diffusion with forward models: denoise observations, and get the signals that they are of."""
 
+from mezzotint.restore.forward_model.cameras import check_cameras
 from mezzotint.restore.forward_model.denoiser import ForwardModelDenoiser
 from mezzotint.restore.forward_model.model import (
     CropModel,
@@ -37,6 +38,7 @@ __all__ = [
     "VolumeRender3D",
     "Warp",
     "autoregressive_views",
+    "check_cameras",
     "check_forward",
     "composite",
     "look_at",

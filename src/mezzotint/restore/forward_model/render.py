@@ -178,6 +178,15 @@ class VolumeRender3D(VolumeRender):
         directions = torch.einsum("bij,hwj->bhwi", phi[:, :, :3], local / local.norm(dim=-1, keepdim=True))
         return phi[:, None, None, :, 3].expand_as(directions), directions
 
+    def project(
+        self, points: Float[Tensor, "b n 3"], phi: Float[Tensor, "b 3 4"]
+    ) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n"]]:
+        """Where a camera sees points: pixels (row, column), the first pixel covers [0, 1); and distance ahead."""
+        local = torch.einsum("bji,bnj->bni", phi[:, :, :3], points - phi[:, None, :, 3])
+        x, y, ahead = local[..., 0], local[..., 1], -local[..., 2]
+        scale = min(self.height, self.width) / (2 * math.tan(self.view / 2)) / ahead.clamp_min(1e-6)
+        return torch.stack([self.height / 2 - y * scale, self.width / 2 + x * scale], -1), ahead
+
 
 def look_at(eye: Float[Tensor, "b 3"], target: Float[Tensor, "b 3"], up: Float[Tensor, "3"]) -> Float[Tensor, "b 3 4"]:
     """Camera to world [R | o] of a camera at `eye` that looks at `target`: its -z points there.
