@@ -93,7 +93,7 @@ class Entropy:
 
     @property
     def effective(self) -> float:
-        """exp(mean): how many keys a row looks at."""
+        """How many keys a row looks at, e to the mean entropy."""
         return math.exp(self.mean)
 
 
