@@ -88,7 +88,7 @@ class Entropy:
 
     @property
     def share(self) -> float:
-        """mean / ln N: 1 is uniform attention, 0 a single key."""
+        """The mean as a share of ln N, where 1 is uniform attention and 0 a single key."""
         return self.mean / math.log(max(self.keys, 2))
 
     @property
