@@ -74,7 +74,8 @@ class Entropy:
     Attributes:
         keys: N, of the last call.
         rows: how many rows were looked at, over calls and samples, a head.
-        mean, std: of the entropy over rows and heads, nats.
+        mean: of the entropy over rows and heads, nats.
+        std: of the same.
         heads: (heads,) mean entropy of each.
         kappa: (heads,) mean variance of the logits of a row.
     """
