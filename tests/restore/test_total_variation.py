@@ -52,3 +52,13 @@ def test_wrong_calls_say_what_is_wrong(unchecked):
         total_variation(Identity(), torch.zeros(1, 1, 2, 2), -1.0)
     with pytest.raises(ValueError, match="works on images"):
         total_variation(Matrix(torch.eye(2)), torch.zeros(1, 2), 0.1)
+
+
+def test_a_row_is_the_same_alone_and_beside_others():
+    """Steps that are not yet at the end show it: their size is each row's own."""
+    x = Noise([3, 4, 5])("x", 0, (1, 8, 8), dtype=F64)
+    dense = Matrix(Noise([6])("a", 0, (20, 64), dtype=F64)[0], (1, 8, 8))
+    y = dense(x) * torch.tensor([1.0, 10.0, 0.1], dtype=F64)[:, None]
+    together = total_variation(dense, y, 0.1, steps=20)
+    alone = torch.cat([total_variation(dense, row[None], 0.1, steps=20) for row in y])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)

@@ -53,10 +53,11 @@ def total_variation(
     if x.ndim != 4:
         raise ValueError(f"total_variation works on images (b, c, h, w); this operator's are {tuple(x.shape)}")
     x = x.clamp(low, high)
-    size = 0.99 / math.sqrt(_largest(operator, x) + 8)
+    size = 0.99 / (_largest(operator, x) + 8).sqrt()
+    of_y = size.reshape(-1, *[1] * (y.ndim - 1))
     ahead, p, q = x, torch.zeros_like(y), torch.zeros(2, *x.shape, dtype=x.dtype, device=x.device)
     for _ in range(steps):
-        p = (p + size * (operator(ahead) - y)) / (1 + size)
+        p = (p + of_y * (operator(ahead) - y)) / (1 + of_y)
         q = q + size * _slopes(ahead)
         q = q * (weight / q.square().sum(0).sqrt().clamp_min(max(weight, 1e-30)))
         after = (x - size * (operator.adjoint(p) - _divergence(q))).clamp(low, high)
@@ -64,13 +65,13 @@ def total_variation(
     return x
 
 
-def _largest(operator: LinearOperator, x: Tensor) -> float:
-    """|A|^2, a little above, by power iteration."""
+def _largest(operator: LinearOperator, x: Tensor) -> Tensor:
+    """|A|^2 of each row, (b, 1, 1, 1), a little above, by power iteration from the same start."""
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    v = torch.randn(x.shape[1:], generator=generator, dtype=x.dtype).to(x.device).expand_as(x)
     for _ in range(30):
         v = operator.adjoint(operator(v / rows_dot(v, v).sqrt().clamp_min(1e-30)))
-    return 1.05 * float(rows_dot(v, v).max()) ** 0.5
+    return 1.05 * rows_dot(v, v).sqrt()
 
 
 def _slopes(x: Tensor) -> Tensor:
