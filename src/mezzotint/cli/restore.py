@@ -39,7 +39,7 @@ def _parser() -> Parser:
     parser.add_argument("--gamma", type=float, default=1.0, help="low-light: its curve")
     parser.add_argument("--pattern", default="RGGB", help="demosaic: colours of the filter's 2 x 2 block")
     parser.add_argument("--noise", type=float, help="its std in a picture of [0, 1] (default: 0; denoise: estimated)")
-    parser.add_argument("--steps", type=count, default=50, help="steps of the method")
+    parser.add_argument("--steps", type=count, help="steps of the method (default: its own, --list)")
     parser.add_argument("--samples", type=count, default=1, help="how many; several give their mean and spread")
     parser.add_argument("--uncertainty", action="store_true", help="write the spread map (8 samples unless told)")
     parser.add_argument("--batch", type=count, default=16, help="pictures (tiles times samples) in the network at once")
@@ -60,7 +60,8 @@ def _list(as_json: bool) -> int:
             for t in TASKS.values()
         ]
         print_json({"tasks": tasks, "methods": [
-            {"method": name, "operators": m.operators, "backward_passes_a_step": m.passes, "paper": m.paper}
+            {"method": name, "operators": m.operators, "backward_passes_a_step": m.passes, "steps": m.steps,
+             "paper": m.paper}
             for name, m in METHODS.items()
         ]})  # fmt: skip
         return 0
@@ -69,7 +70,8 @@ def _list(as_json: bool) -> int:
         print(f"{'':<10} methods {', '.join(t.methods)}; metrics {', '.join(t.metrics)}; data {', '.join(t.data)}")
     print("\nmethods")
     for name, m in METHODS.items():
-        print(f"{name:<10} operators: {m.operators:<9} backward passes a step: {m.passes}  {m.paper}")
+        costs = f"steps: {m.steps:<4} backward passes a step: {m.passes}"
+        print(f"{name:<10} operators: {m.operators:<9} {costs}  {m.paper}")
     return 0
 
 
@@ -96,6 +98,7 @@ def _restore(told: Any) -> int:
     from mezzotint import load
     from mezzotint.cli.progress import Progress
     from mezzotint.papers.setting import versions
+    from mezzotint.restore.names import METHODS
     from mezzotint.restore.picture import restore_mean, windows_of
     from mezzotint.restore.strips import Strips
 
@@ -108,8 +111,9 @@ def _restore(told: Any) -> int:
     std = _std(told.noise, task.name, y)
     size = tuple(round(n / task.scale) for n in y.shape[1:])
     method, name = _method(told.method, task, given, windows_of(size, model, task)[0], model)  # type: ignore[arg-type]
+    steps = told.steps or METHODS[name].steps
     made = restore_mean(Strips(
-        model, task, method, y, given, std=std, steps=told.steps, seeds=tuple(range(told.seed, told.seed + samples)),
+        model, task, method, y, given, std=std, steps=steps, seeds=tuple(range(told.seed, told.seed + samples)),
         prompt=told.prompt, guidance=told.guidance, batch=told.batch, on_tile=Progress("tile"),
     ))  # fmt: skip
     best = made.mean
@@ -118,7 +122,7 @@ def _restore(told: Any) -> int:
     facts = {
         "format": "mezzotint-restore-1", "image": str(told.image), "task": task.name, "method": name,
         "model": told.model, "prompt": told.prompt, "guidance": told.guidance,
-        "steps": told.steps, "seeds": [told.seed + i for i in range(samples)],
+        "steps": steps, "seeds": [told.seed + i for i in range(samples)],
         "noise": std / 2,
         "size": list(best.shape[1:]), "tiles": made.tiles, "batch": told.batch, "nfe": made.nfe, "misfit": made.misfit,
         "posterior_samples": method.spread, "torch_threads": torch.get_num_threads(), "versions": versions(),

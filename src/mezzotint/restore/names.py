@@ -28,19 +28,21 @@ class Method:
         operators: what it takes: "any" that has gradients, "linear", or "spectral" (a singular value decomposition).
         passes: backward passes through the network, a step.
         paper: arXiv id, or where it was published.
+        steps: where none are told.
     """
 
     make: Callable[[], Restorer]
     operators: str
     passes: str
     paper: str
+    steps: int = 50
 
 
 METHODS: dict[str, Method] = {
-    "red-diff": Method(REDDiff, "any", "0", "2305.04391"),
+    "red-diff": Method(REDDiff, "any", "0", "2305.04391", steps=100),
     "dps": Method(DPS, "any", "1", "2209.14687"),
     "pigdm": Method(PiGDM, "linear", "1", "Song et al., ICLR 2023"),
-    "moment": Method(MomentMatching, "linear", "6", "2405.13712"),
+    "moment": Method(lambda: MomentMatching(1), "linear", "1", "2405.13712"),
     "diffpir": Method(DiffPIR, "linear", "0", "2305.08995"),
     "ddnm": Method(DDNM, "linear", "0", "2212.00490"),
     "ddrm": Method(DDRM, "spectral", "0", "2201.11793"),

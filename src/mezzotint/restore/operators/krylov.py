@@ -22,6 +22,7 @@ def conjugate_gradients(
     *,
     steps: int = 500,
     tolerance: float | None = None,
+    on_step: Callable[[Tensor], None] | None = None,
 ) -> Float[Tensor, "b *s"]:
     """Solve M x = b for a symmetric positive semi-definite M, each row by itself, from x = 0.
 
@@ -32,6 +33,8 @@ def conjugate_gradients(
         b: (b, *s).
         steps: at most so many products.
         tolerance: of |b - M x| / |b|, where a row stops; None takes 1e-12 in float64 and 1e-6 else.
+        on_step: told after each product what x gets of the vector it was made of, (b, 1, ...): whoever keeps another
+            linear image of that vector has the image of x without a product more.
 
     Returns:
         x, (b, *s).
@@ -62,6 +65,8 @@ def conjugate_gradients(
         moving = open_rows & (curvature > 0)  # 0: a direction that M does not see
         rate = torch.where(moving, rr / curvature.where(moving, torch.ones_like(rr)), torch.zeros_like(rr))
         x = x + rate * p
+        if on_step is not None:
+            on_step(rate)
         r = r - rate * mp
         after = rows_dot(r, r)
         p = r + torch.where(moving, after / rr.where(moving, torch.ones_like(rr)), torch.zeros_like(rr)) * p
