@@ -176,7 +176,8 @@ def _resize(factor: int) -> RestorationTask:
     return RestorationTask(
         f"sr{factor}", f"y = bicubic(x, 1/{factor}) + n", lambda given, window: Resize(factor),
         ("red-diff", "moment", "diffpir", "ddnm", "pigdm", "dps"),
-        data=("DIV2K", "Set14", "BSD100", "Urban100", "Manga109"), scale=1 / factor, multiple=factor, cut=lambda given, window, y: window.cut(y, 1 / factor),
+        data=("DIV2K", "Set14", "BSD100", "Urban100", "Manga109"),
+        scale=1 / factor, multiple=factor, cut=lambda given, window, y: window.cut(y, 1 / factor),
     )  # fmt: skip
 
 
