@@ -7,6 +7,7 @@ from importlib import import_module
 
 # what -> (module with `main(arguments) -> exit status`, one line of help)
 EXPLAINED = {
+    "pid": ("mezzotint.cli.explain_pid", "what two words of a prompt tell of its pictures, alone and together"),
     "subspace": (
         "mezzotint.cli.explain_subspace",
         "directions in which a picture changes, and the pictures along them",

@@ -4,8 +4,9 @@ what the words of a prompt tell of each pixel."""
 from mezzotint.interpret.pid import ATOMS, Atoms, Decomposition, decompose
 from mezzotint.interpret.pid_information import Information, information
 from mezzotint.interpret.pid_levels import InformationLevels
-from mezzotint.interpret.pid_picture import heat, pid_strip
+from mezzotint.interpret.pid_picture import heat, pid_sheet, pid_strip
 from mezzotint.interpret.pid_prompt import PromptInformation, conditions_of, explain_pid, prompts_of, without_words
+from mezzotint.interpret.pid_report import AmbiguityTable, BiasTable, ambiguity_table, redundancy_table
 from mezzotint.interpret.subspace import (
     Directions,
     SubspaceIteration,
@@ -32,18 +33,23 @@ from mezzotint.interpret.subspace_rank import (
 
 __all__ = [
     "ATOMS",
+    "AmbiguityTable",
     "Atoms",
+    "BiasTable",
     "Decomposition",
     "Information",
     "InformationLevels",
     "PromptInformation",
+    "ambiguity_table",
     "conditions_of",
     "decompose",
     "explain_pid",
     "heat",
     "information",
+    "pid_sheet",
     "pid_strip",
     "prompts_of",
+    "redundancy_table",
     "without_words",
     "PCA",
     "Directions",

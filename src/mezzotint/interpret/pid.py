@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -74,6 +75,27 @@ class Decomposition:
     errors: Atoms
     totals: Atoms
     total_errors: Atoms
+
+    def by_specificity(self, p1: float, p2: float) -> Atoms:
+        """The atoms of whole images by specificity and ambiguity; experimental, in place of the minimum.
+
+        h_k = -log p_k, r = min(h1, h2) - min(h1 - i1, h2 - i2), u_k = i_k - r, s = i12 - i1 - i2 + r. With equal priors
+        r is the larger of i1 and i2, and the lesser word's uniqueness is negative. It means something for the
+        "standard" form alone, where h_k - i_k = -log p(y_k | x).
+
+        Args:
+            p1, p2: prior probabilities of the words, in (0, 1].
+
+        Raises:
+            ValueError: for a prior out of range.
+
+        Source: arXiv 1801.09223 (Finn and Lizier), pointwise; not what arXiv 2406.05191's positive maps show.
+        """
+        if not (0 < p1 <= 1 and 0 < p2 <= 1):
+            raise ValueError(f"priors {p1}, {p2}; expected probabilities above 0 and at most 1")
+        t, h1, h2 = self.totals, -math.log(p1), -math.log(p2)
+        r = min(h1, h2) - torch.minimum(h1 - t.i1, h2 - t.i2)
+        return Atoms(r, t.i1 - r, t.i2 - r, t.i12 - t.i1 - t.i2 + r, t.i1, t.i2, t.i12)
 
     @cached_property
     def sum_then_min(self) -> Atoms:
