@@ -30,7 +30,7 @@ MODEL = Model(X0Denoiser(Smooth(), Cosine()), Identity(3), size=(8, 8), name="pi
 NEAR = ("red-diff", "dps", "pigdm")  # fit the measurement by steps, or by a spread of data that is not this one's
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "expected"])
 def test_a_tile_inside_the_hole_is_filled(name):
     y = 0.3 * torch.randn(3, 8, 24, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     hole = torch.zeros(8, 24, dtype=torch.bool)

@@ -21,6 +21,8 @@ _VARIATION = 0.5  # weight over the measurement's std: our choice, one for all t
 def suits(method: str, case: Case) -> str:
     """Why a method does not take the task's operator; empty where it does."""
     needs, operator = METHODS[method].operators, case.operator
+    if needs == "picture":
+        return "" if case.task in ("denoise", "jpeg") else "needs a measurement that is a picture"
     if needs != "any" and not isinstance(operator, LinearOperator):
         return "needs a linear operator"
     if needs == "spectral" and not isinstance(operator, SpectralOperator):

@@ -10,6 +10,8 @@ from typing import Any
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
 
+_BLOCK = 16  # of JPEG, where colour is shared by two pixels each way
+
 
 def main(arguments: Sequence[str]) -> int:
     """Restore and write."""
@@ -33,7 +35,7 @@ def _parser() -> Parser:
     parser.add_argument("--mask", type=Path, help="inpaint: a picture, white where it is to be filled in")
     parser.add_argument("--blur", type=float, default=1.5, help="deblur: std of the Gaussian, pixels")
     parser.add_argument("--kernel", type=Path, help="deblur: a picture of the kernel, in place of --blur")
-    parser.add_argument("--quality", type=count, default=30, help="jpeg: of the file, 1 to 100")
+    parser.add_argument("--quality", type=count, help="jpeg: 1 to 100 (default: the file's own tables)")
     parser.add_argument("--gain", type=float, default=2.0, help="hdr: by which the picture was brightened")
     parser.add_argument("--light", type=float, default=0.3, help="low-light: the share of light that is left")
     parser.add_argument("--gamma", type=float, default=1.0, help="low-light: its curve")
@@ -105,18 +107,25 @@ def _restore(told: Any) -> int:
     model = load(told.model, find_device(told.device))
     channels = photo.image.shape[0]
     y = _measured(photo.image, task.channels)
+    height, width = round(y.shape[1] / task.scale), round(y.shape[2] / task.scale)
+    if task.name == "jpeg":  # filled up to whole blocks, as the encoder does
+        y = torch.nn.functional.pad(y, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate")
     mask = None if told.mask is None else _mask(told.mask, photo.image.shape[1:])
-    given = Given(mask, None if told.kernel is None else _kernel(told.kernel), told.blur, told.quality, told.gain,
-                  told.light, told.gamma, told.pattern)  # fmt: skip
+    given = Given(
+        mask=mask, kernel=None if told.kernel is None else _kernel(told.kernel), blur=told.blur,
+        **(_compression(told) if task.name == "jpeg" else {}), gain=told.gain, light=told.light, gamma=told.gamma,
+        pattern=told.pattern,
+    )  # fmt: skip
     std = _std(told.noise, task.name, y)
-    size = tuple(round(n / task.scale) for n in y.shape[1:])
-    method, name = _method(told.method, task, given, windows_of(size, model, task)[0], model)  # type: ignore[arg-type]
+    size = round(y.shape[1] / task.scale), round(y.shape[2] / task.scale)
+    window = windows_of(size, model, task)[0]
+    method, name = _method(told.method, task, given, window, model, samples > 1)
     steps = told.steps or METHODS[name].steps
     made = restore_mean(Strips(
         model, task, method, y, given, std=std, steps=steps, seeds=tuple(range(told.seed, told.seed + samples)),
         prompt=told.prompt, guidance=told.guidance, batch=told.batch, on_tile=Progress("tile"),
     ))  # fmt: skip
-    best = made.mean
+    best = made.mean[:, :height, :width]
     if channels == 1 and task.channels is None:
         best = best.mean(0, keepdim=True)
     facts = {
@@ -130,8 +139,9 @@ def _restore(told: Any) -> int:
                     if key in ("mask", "blur", "kernel", "quality", "gain", "light", "gamma", "pattern")},
     }  # fmt: skip
     if made.spread is not None:
-        facts["mean_spread"] = float(made.spread.mean()) / 2
-        _write_spread(spread, made.spread)
+        shown = made.spread[..., :height, :width]
+        facts["mean_spread"] = float(shown.mean()) / 2
+        _write_spread(spread, shown)
     write_photo(out, photo.with_image(best))
     from mezzotint.io.atomic import write_text
 
@@ -177,6 +187,17 @@ def _kernel(path: Path) -> Any:
     return kernel / kernel.sum()
 
 
+def _compression(told: Any) -> dict[str, Any]:
+    """Of a JPEG file its own, else the standard tables of the quality."""
+    from mezzotint.restore.operators import JPEG
+
+    if told.quality is not None:
+        return {"quality": told.quality}
+    if told.image.suffix.lower() in (".jpg", ".jpeg"):
+        return {"jpeg": JPEG.of_file(told.image)}
+    raise ValueError(f"{told.image} is no JPEG file any more; give --quality, of the file that it once was")
+
+
 def _std(noise: float | None, task: str, y) -> float:
     """In the model's range, which is twice as wide."""
     if noise is not None:
@@ -190,8 +211,9 @@ def _std(noise: float | None, task: str, y) -> float:
     return float(estimate_std(y[None])[0])
 
 
-def _method(name: str | None, task, given, window, model) -> tuple[Any, str]:
-    """The method asked for, or the task's first that the operator of a tile lets work."""
+def _method(name: str | None, task, given, window, model, several: bool) -> tuple[Any, str]:
+    """The method asked for, or the task's first that the operator of a tile lets work; for several samples the first
+    that draws samples of the posterior, where there is one."""
     from mezzotint.restore.names import METHODS, find_method
     from mezzotint.restore.operators import LinearOperator, SpectralOperator
 
@@ -200,9 +222,12 @@ def _method(name: str | None, task, given, window, model) -> tuple[Any, str]:
     operator = task.build(given, window)
     kinds = {"any"}
     if model.autoencoder.spec.factor == 1:
+        kinds |= {"picture"}
         kinds |= {"linear"} if isinstance(operator, LinearOperator) else set()
         kinds |= {"spectral"} if isinstance(operator, SpectralOperator) else set()
-    chosen = next(m for m in (*task.methods, "red-diff") if METHODS[m].operators in kinds)
+    suited = [m for m in (*task.methods, "red-diff") if METHODS[m].operators in kinds]
+    drawn = [m for m in suited if find_method(m).spread]
+    chosen = drawn[0] if several and drawn else suited[0]
     return find_method(chosen), chosen
 
 

@@ -7,6 +7,7 @@ from mezzotint.restore.diffpir import DiffPIR
 from mezzotint.restore.dps import DPS
 from mezzotint.restore.ensemble import MaskEnsemble, coded, segment
 from mezzotint.restore.exact_posterior import ExactPosterior, exact_posterior
+from mezzotint.restore.expected import Expected
 from mezzotint.restore.from_guess import FromGuess
 from mezzotint.restore.guess_pigdm import GuessPiGDM
 from mezzotint.restore.ilvr import ILVR
@@ -25,6 +26,7 @@ from mezzotint.restore.total_variation import total_variation
 from mezzotint.restore.travel import TimeTravel
 
 __all__ = [
+    "Expected",
     "PiGDM",
     "MomentMatching",
     "DiffPIR",

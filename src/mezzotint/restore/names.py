@@ -9,6 +9,7 @@ from mezzotint.restore.ddnm import DDNM
 from mezzotint.restore.ddrm import DDRM
 from mezzotint.restore.diffpir import DiffPIR
 from mezzotint.restore.dps import DPS
+from mezzotint.restore.expected import Expected
 from mezzotint.restore.mcg import MCG
 from mezzotint.restore.moment import MomentMatching
 from mezzotint.restore.pigdm import PiGDM
@@ -25,7 +26,8 @@ class Method:
 
     Args:
         make: () -> the restorer.
-        operators: what it takes: "any" that has gradients, "linear", or "spectral" (a singular value decomposition).
+        operators: what it takes: "any" that has gradients, "linear", "spectral" (a singular value decomposition), or
+            "picture" (whose measurement is a picture of the same size).
         passes: backward passes through the network, a step.
         paper: arXiv id, or where it was published.
         steps: where none are told.
@@ -39,6 +41,7 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
+    "expected": Method(Expected, "picture", "0", "Tweedie's formula", steps=1),
     "red-diff": Method(REDDiff, "any", "0", "2305.04391", steps=100),
     "dps": Method(DPS, "any", "1", "2209.14687"),
     "pigdm": Method(PiGDM, "linear", "1", "Song et al., ICLR 2023"),

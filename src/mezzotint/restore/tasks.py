@@ -41,6 +41,7 @@ class Given:
         mask: (h, w) bool, True where the picture is to be filled in.
         kernel: of the blur; None takes a Gaussian of std `blur`.
         blur: pixels.
+        jpeg: what made the JPEG file; None takes the standard tables of `quality`, without sharing of colour.
         quality: of the JPEG file.
         gain: by which a clipped picture was brightened.
         light, gamma: share of the light that a dark picture has, and its curve.
@@ -50,6 +51,7 @@ class Given:
     mask: Tensor | None = None
     kernel: Tensor | None = None
     blur: float = 1.5
+    jpeg: JPEG | None = None
     quality: int = 30
     gain: float = 2.0
     light: float = 0.3
@@ -185,15 +187,15 @@ TASKS: dict[str, RestorationTask] = {
     task.name: task
     for task in (
         RestorationTask("denoise", "y = x + n", lambda given, window: Identity(),
-                        ("ddrm", "diffpir", "pigdm", "dps", "red-diff"), data=("BSD68", "SIDD", "Kodak24")),
+                        ("expected", "ddrm", "diffpir", "pigdm", "dps", "red-diff"), data=("BSD68", "SIDD", "Kodak24")),
         RestorationTask("inpaint", "y = m x + n", _mask, ("moment", "red-diff", "repaint", "ddnm", "pigdm", "dps"),
                         data=("CelebA-HQ", "Places2"), cut=_masked, alike=_hole, needs=("mask",)),
         *(_resize(factor) for factor in (2, 3, 4, 8)),
         RestorationTask("deblur", "y = k * x + n", _blur,
                         ("ddrm", "diffpir", "pigdm", "moment", "red-diff", "dps"),
                         data=("GoPro", "HIDE", "REDS", "RealBlur"), cut=_blurred, alike=_inside),
-        RestorationTask("jpeg", "y = round(dct(x) / q) q", lambda given, window: JPEG(given.quality),
-                        ("red-diff", "dps"), data=("LIVE1", "Classic5"), multiple=8),
+        RestorationTask("jpeg", "y = round(dct(x) / q) q", lambda given, window: given.jpeg or JPEG(given.quality),
+                        ("expected", "red-diff", "dps"), data=("LIVE1", "Classic5"), multiple=8),
         RestorationTask("demosaic", "y = the colour that a filter passes + n",
                         lambda given, window: Bayer(given.pattern), ("moment", "ddrm", "red-diff", "pigdm", "ddnm"),
                         data=("Kodak24", "McMaster"), channels=1, multiple=2),

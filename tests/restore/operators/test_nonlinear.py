@@ -118,6 +118,39 @@ def test_jpeg_is_near_that_of_pillow(quality, channels):
     assert psnr(ours, theirs) > psnr(theirs, byte) + 8  # far nearer to each other than to the image
 
 
+@pytest.mark.parametrize(("sampling", "code"), [("4:4:4", 0), ("4:2:2", 1), ("4:2:0", 2)])
+@pytest.mark.parametrize("size", [64, 61])
+def test_jpeg_of_a_file_is_how_it_was_made(sampling, code, size, tmp_path):
+    byte = picture(size, 3)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(byte.permute(1, 2, 0).numpy().astype(np.uint8)).save(path, quality=40, subsampling=code)
+    operator = JPEG.of_file(path)
+    assert operator.quality is None and torch.equal(operator.tables, JPEG(40).tables)
+    theirs = torch.from_numpy(np.array(Image.open(path))).double().permute(2, 0, 1)
+    psnr = lambda y: -10 * math.log10(float((127.5 * (y[0] + 1) - theirs).square().mean()) / 255**2)  # noqa: E731
+    x = byte[None] / 127.5 - 1
+    assert psnr(operator(x)) > 42 and torch.equal(operator(x), JPEG(40, sampling)(x))
+    for other in {"4:4:4", "4:2:2", "4:2:0"} - {sampling}:
+        assert psnr(operator(x)) > psnr(JPEG(40, other)(x)) + 5
+
+
+def test_jpeg_of_what_is_no_colour_jpeg(tmp_path):
+    picture = Image.new("L", (16, 16), 100)
+    picture.save(tmp_path / "grey.jpg", quality=70)
+    one, three = (JPEG.of_file(tmp_path / "grey.jpg")(torch.linspace(-1, 1, 16).expand(1, c, 16, 16)) for c in (1, 3))
+    torch.testing.assert_close(one.expand_as(three), three, rtol=0, atol=1.01 / 127.5)  # colours are rounded
+    picture.save(tmp_path / "grey.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.convert("RGB").save(tmp_path / "turned.jpg", exif=turned)
+    with pytest.raises(ValueError, match="turned by its EXIF tag.*give the quality"):
+        JPEG.of_file(tmp_path / "turned.jpg")
+    picture.convert("CMYK").save(tmp_path / "ink.jpg")
+    for name in ("grey.png", "ink.jpg"):
+        with pytest.raises(ValueError, match="no JPEG of grey or of RGB"):
+            JPEG.of_file(tmp_path / name)
+
+
 def test_jpeg_does_nothing_to_what_it_can_say_exactly():
     grey = torch.full((1, 1, 16, 8), 2 * 144 / 255 - 1, dtype=F64)  # 16 above the middle: DC of 128, a multiple of 16
     torch.testing.assert_close(JPEG(50)(grey), grey, rtol=0, atol=1e-12)
@@ -163,6 +196,7 @@ def test_bad_input_is_told(unchecked):
         (lambda: Quantise(2, 1.0, 1.0), "expected low < high"),
         (lambda: JPEG(0), "quality=0; expected a whole number from 1 to 100"),
         (lambda: JPEG(101), "quality=101; expected"),
+        (lambda: JPEG(50, "4:1:1"), "sampling='4:1:1'; choose"),  # type: ignore[arg-type]
         (lambda: PhaseRetrieval(8, -1), "oversample=-1"),
         (lambda: LowLight(1.5), "a gain from 1.5 to 1.5; expected values in"),
         (lambda: LowLight(0.5, 0.5), "gamma=0.5; expected a number from 1 to 10"),
