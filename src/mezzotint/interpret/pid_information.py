@@ -131,6 +131,7 @@ def contributions(
         yield told
 
 
+@torch.no_grad()
 def _eps(denoiser: Denoiser, x_t: Tensor, t: Tensor, conditions: Condition, batch: int) -> Tensor:
     """(cells, K, *s): every condition on the same x_t."""
     n, k = len(x_t), conditions.batch

@@ -20,6 +20,7 @@ _DEMONSTRATIONS = {
     "2305.04391": "mezzotint.papers.p2305_04391",
     "2306.11719": "mezzotint.papers.p2306_11719",
     "2310.13268": "mezzotint.papers.p2310_13268",
+    "2406.05191": "mezzotint.papers.p2406_05191",
     "2406.11138": "mezzotint.papers.p2406_11138",
     "2409.02426": "mezzotint.papers.p2409_02426",
     "2502.01441": "mezzotint.papers.p2502_01441",
