@@ -183,6 +183,6 @@ def test_bad_calls_are_one_line_and_write_nothing(loaded, tmp_path, capsys, monk
 def test_the_list_names_all(capsys):
     assert run(["restore", "--list", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {t["task"] for t in told["tasks"]} == set(TASKS)
+    assert {t["task"] for t in told["tasks"]} == {*TASKS, "mri", "ct"}
     known = {m["method"] for m in told["methods"]}
     assert all({*t["methods"]} <= known for t in told["tasks"])

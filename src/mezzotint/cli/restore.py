@@ -15,6 +15,10 @@ _BLOCK = 16  # of JPEG, where colour is shared by two pixels each way
 
 def main(arguments: Sequence[str]) -> int:
     """Restore and write."""
+    if _named(arguments, "--task") in ("mri", "ct"):
+        from mezzotint.cli.restore_scan import main as scan
+
+        return scan(arguments)
     told = _parser().parse_args(arguments)
     if told.list:
         return _list(told.json)
@@ -23,10 +27,20 @@ def main(arguments: Sequence[str]) -> int:
     return _restore(told)
 
 
+def _named(arguments: Sequence[str], option: str) -> str | None:
+    """What an option is given, before its command's parser is known."""
+    for k, word in enumerate(arguments):
+        if word.startswith(option + "="):
+            return word[len(option) + 1 :]
+        if word == option and k + 1 < len(arguments):
+            return arguments[k + 1]
+    return None
+
+
 def _parser() -> Parser:
     parser = Parser("restore", "A degraded picture restored by a diffusion model: inverse problems without training.")
     parser.add_argument("image", nargs="?", type=Path, help="the degraded picture: PNG, TIFF, JPEG, WebP")
-    parser.add_argument("--task", help="what happened to it: `--list`")
+    parser.add_argument("--task", help="what happened to it: `--list`; mri and ct: scans, `--task mri --help`")
     parser.add_argument("--list", action="store_true", help="tasks, operators, methods, metrics, data sets")
     parser.add_argument("--method", help="such as red-diff, dps, pigdm (default: the task's first that suits)")
     parser.add_argument("--model", default="photo", help="the prior: a shipped model or a folder (default: photo)")
@@ -54,12 +68,13 @@ def _parser() -> Parser:
 
 def _list(as_json: bool) -> int:
     from mezzotint.restore.names import METHODS
+    from mezzotint.restore.scan import SCANS
     from mezzotint.restore.tasks import TASKS
 
     if as_json:
         tasks = [
             {"task": t.name, "degradation": t.degradation, "methods": t.methods, "metrics": t.metrics, "data": t.data}
-            for t in TASKS.values()
+            for t in (*TASKS.values(), *SCANS.values())
         ]
         print_json({"tasks": tasks, "methods": [
             {"method": name, "operators": m.operators, "backward_passes_a_step": m.passes, "steps": m.steps,
@@ -67,7 +82,7 @@ def _list(as_json: bool) -> int:
             for name, m in METHODS.items()
         ]})  # fmt: skip
         return 0
-    for t in TASKS.values():
+    for t in (*TASKS.values(), *SCANS.values()):
         print(f"{t.name:<10} {t.degradation}")
         print(f"{'':<10} methods {', '.join(t.methods)}; metrics {', '.join(t.metrics)}; data {', '.join(t.data)}")
     print("\nmethods")

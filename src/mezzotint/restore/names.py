@@ -41,7 +41,6 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "expected": Method(Expected, "picture", "0", "Tweedie's formula", steps=1),
     "red-diff": Method(REDDiff, "any", "0", "2305.04391", steps=100),
     "dps": Method(DPS, "any", "1", "2209.14687"),
     "pigdm": Method(PiGDM, "linear", "1", "Song et al., ICLR 2023"),
@@ -51,6 +50,7 @@ METHODS: dict[str, Method] = {
     "ddrm": Method(DDRM, "spectral", "0", "2201.11793"),
     "mcg": Method(MCG, "spectral", "1", "2206.00941"),
     "repaint": Method(RePaint, "spectral", "0", "2201.09865"),
+    "expected": Method(Expected, "picture", "0", "Tweedie's formula", steps=1),
 }
 
 
