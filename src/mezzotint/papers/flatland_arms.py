@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from mezzotint.core import Condition, Cosine, Denoiser, Noise, X0Denoiser, fold
+from mezzotint.core import Condition, Cosine, Denoiser, Noise, X0Denoiser
 from mezzotint.data.flatland import Discs, FlatlandViews, flatland_camera
 from mezzotint.nn.pixel_field import FlatlandNet, LineNet
 from mezzotint.objective import Batch, Denoise, Objective
 from mezzotint.objective.forward_model import ForwardModelLoss
+from mezzotint.papers.trained import trained
 from mezzotint.restore.forward_model import Field, ForwardModelDenoiser, VolumeRender2D, sample_signals
 from mezzotint.sample import DDIM
-from mezzotint.train import DenoisingTask, Single, fit
 
 __all__ = ["FlatlandArms", "energy_score", "hidden", "spread_of"]
 
@@ -66,16 +64,9 @@ class FlatlandArms:
     def _trained(
         self, build: Callable[[], D], objective: Objective, change: Callable[[Batch], Batch] | None = None
     ) -> D:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(self.seed, "flatland"))
-            task = DenoisingTask(build(), objective, lr=2e-3, ema=0.99)
         made = FlatlandViews(_BATCH, self.seed)
-        until = time.process_time() + self.seconds
-        with tempfile.TemporaryDirectory() as out:
-            fit(task, (lambda step: change(made(step))) if change else made, steps=_MOST, seed=self.seed, out=out,
-                engine=Single("cpu"), save_every=_MOST, stop=lambda: time.process_time() >= until)  # fmt: skip
-        task.ema["denoiser"].copy_to_module()
-        return cast(D, task.denoiser.eval())
+        batch = (lambda step: change(made(step))) if change else made
+        return trained(build, objective, batch, seconds=self.seconds, seed=self.seed, purpose="flatland")
 
 
 def _both(batch: Batch) -> Batch:

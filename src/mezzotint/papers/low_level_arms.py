@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +20,10 @@ from mezzotint.nn import UNet
 from mezzotint.objective import Batch, Denoise, Objective
 from mezzotint.objective.bridge import Bridge
 from mezzotint.objective.degraded import Degraded, Regress
+from mezzotint.papers.trained import trained
 from mezzotint.restore.bridge import BridgeDenoiser, ResShift
 from mezzotint.restore.measure import GaussianNoise, MeasurementNoise
 from mezzotint.restore.operators import AveragePool, Blur, LinearOperator, Mask, random_pixels
-from mezzotint.train import DenoisingTask, Single, fit
 
 __all__ = ["BLUR", "SIDE", "STD", "DigitArms", "EitherNoise", "Judge", "Seen", "digits", "operator"]
 
@@ -161,16 +159,9 @@ class DigitArms:
         return Degraded(lambda noise: operator(task, noise), EitherNoise(), objective)
 
     def _trained(self, build: Callable[[], D], objective: Objective) -> D:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(self.seed, "net"))
-            task = DenoisingTask(build(), objective, lr=2e-3, ema=0.99)
         x = self._train[0]  # made before the clock starts
-        until = time.process_time() + self.seconds
-        with tempfile.TemporaryDirectory() as out:
-            fit(task, lambda k: Batch(x[indices(self.seed, k, _BATCH, self.pool)]), steps=_MOST, seed=self.seed,
-                out=out, engine=Single("cpu"), save_every=_MOST, stop=lambda: time.process_time() >= until)  # fmt: skip
-        task.ema["denoiser"].copy_to_module()
-        return cast(D, task.denoiser.eval())
+        batch = lambda k: Batch(x[indices(self.seed, k, _BATCH, self.pool)])  # noqa: E731
+        return trained(build, objective, batch, seconds=self.seconds, seed=self.seed)
 
 
 class Judge(nn.Module):

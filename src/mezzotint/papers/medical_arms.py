@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +18,9 @@ from mezzotint.data import indices
 from mezzotint.data.medical import PhantomSlices, Volume, phantom_slices, read_nifti, write_nifti
 from mezzotint.nn import UNet
 from mezzotint.objective import Batch, Denoise, Loss, Objective, Structured
+from mezzotint.papers.trained import trained
 from mezzotint.restore import coded
 from mezzotint.restore.operators import Fourier, LinearOperator, Radon, cartesian_mask
-from mezzotint.train import DenoisingTask, Single, fit
 
 __all__ = ["SIDE", "Measured", "MedicalArms", "at_once", "body_psnr", "measured", "reread", "told", "tossed"]
 
@@ -130,16 +129,8 @@ class MedicalArms:
         return Batch(coded(drawn), told(ill, rows))
 
     def _trained(self, build: Callable[[], D], objective: Objective, batch: Callable[[int], Batch]) -> D:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(fold(self.seed, "net"))
-            task = DenoisingTask(build(), objective, lr=2e-3, ema=0.99)
         batch(0)  # the phantoms are made before the clock starts
-        until = time.process_time() + self.seconds
-        with tempfile.TemporaryDirectory() as out:
-            fit(task, batch, steps=_MOST, seed=self.seed, out=out, engine=Single("cpu"), save_every=_MOST,
-                stop=lambda: time.process_time() >= until)  # fmt: skip
-        task.ema["denoiser"].copy_to_module()
-        return cast(D, task.denoiser.eval())
+        return trained(build, objective, batch, seconds=self.seconds, seed=self.seed)
 
 
 def told(slices: PhantomSlices, rows: Tensor | slice = slice(None)) -> Condition:

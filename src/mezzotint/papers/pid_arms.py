@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from itertools import product
 
 import torch
@@ -15,7 +13,7 @@ from mezzotint.core import VP, Condition, Noise, VDenoiser, fold
 from mezzotint.data import indices
 from mezzotint.nn import UNet
 from mezzotint.objective import Batch, Denoise
-from mezzotint.train import DenoisingTask, Single, fit
+from mezzotint.papers.trained import trained
 
 __all__ = ["SIDE", "WORDS", "attention_maps", "drawn_words", "overlap", "told", "train_words", "truth", "words_of"]
 
@@ -82,21 +80,14 @@ def train_words(bias: float, seconds: float, seed: int, count: int = 4096) -> VD
     """A small UNet on scenes, told any subset of their words, for processor seconds."""
     words = words_of(seed, count, bias, "train")
     x, _ = drawn_words(words, seed, "train")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fold(seed, "net"))
-        task = DenoisingTask(VDenoiser(_Net(), VP()), Denoise("v", drop=0.0), lr=1e-3, ema=0.99)
 
     def batch(step: int) -> Batch:
         rows = indices(seed, step, 32, count)
         u = torch.rand(32, 8, generator=torch.Generator().manual_seed(fold(seed, "keep", step) % 2**63))
         return Batch(x[rows], told(words[rows], u[:, :7] < u[:, 7:]))  # as many words as chance has it
 
-    until = time.process_time() + seconds
-    with tempfile.TemporaryDirectory() as out:
-        fit(task, batch, steps=_MOST, seed=seed, out=out, engine=Single("cpu"), save_every=_MOST,
-            stop=lambda: time.process_time() >= until)  # fmt: skip
-    task.ema["denoiser"].copy_to_module()
-    return task.denoiser.eval()  # type: ignore[return-value]
+    build = lambda: VDenoiser(_Net(), VP())  # noqa: E731
+    return trained(build, Denoise("v", drop=0.0), batch, seconds=seconds, seed=seed, lr=1e-3)
 
 
 @torch.no_grad()

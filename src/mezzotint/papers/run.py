@@ -18,6 +18,7 @@ _DEMONSTRATIONS = {
     "2211.01095": "mezzotint.papers.p2211_01095",
     "2211.07804": "mezzotint.papers.p2211_07804",
     "2305.04391": "mezzotint.papers.p2305_04391",
+    "2306.08645": "mezzotint.papers.p2306_08645",
     "2306.11719": "mezzotint.papers.p2306_11719",
     "2310.13268": "mezzotint.papers.p2310_13268",
     "2406.05191": "mezzotint.papers.p2406_05191",

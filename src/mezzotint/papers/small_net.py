@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-
-import torch
-
-from mezzotint.core import VP, EpsDenoiser, fold
+from mezzotint.core import VP, EpsDenoiser
 from mezzotint.data import Scenes, indices
 from mezzotint.nn import DiT
 from mezzotint.objective import Batch, Denoise
-from mezzotint.train import DenoisingTask, Single, fit
+from mezzotint.papers.trained import trained
 
 __all__ = ["train_small"]
 
@@ -30,14 +25,7 @@ def train_small(scenes: Scenes, seconds: float, seed: int, width: int = 96) -> E
     Returns:
         The averaged weights (EMA, decay 0.99), in eval mode.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fold(seed, "net"))
-        net = DiT(3, patch=4, width=width, depth=4, heads=4)
-    denoiser = EpsDenoiser(net, VP())
-    task = DenoisingTask(denoiser, Denoise("eps", drop=0.0), lr=2e-3, ema=0.99)
-    end, most, half = time.process_time() + seconds, 10**6, len(scenes) // 2
-    with tempfile.TemporaryDirectory() as out:
-        fit(task, lambda s: Batch(scenes.batch(indices(seed, s, 64, half))[0]), steps=most, seed=seed, out=out,
-            engine=Single("cpu"), save_every=most, stop=lambda: time.process_time() > end)  # fmt: skip
-    task.ema["denoiser"].copy_to_module()
-    return denoiser.eval()
+    half = len(scenes) // 2
+    build = lambda: EpsDenoiser(DiT(3, patch=4, width=width, depth=4, heads=4), VP())  # noqa: E731
+    batch = lambda s: Batch(scenes.batch(indices(seed, s, 64, half))[0])  # noqa: E731
+    return trained(build, Denoise("eps", drop=0.0), batch, seconds=seconds, seed=seed)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +13,15 @@ from mezzotint.data import indices
 from mezzotint.interpret import balanced, novelty
 from mezzotint.nn import UNet, sinusoidal
 from mezzotint.objective import Batch, Denoise, EDMWeight, LogNormalSigma
+from mezzotint.papers.trained import trained
 from mezzotint.sample import DPMSolverPP
-from mezzotint.train import DenoisingTask, Single, fit
 
 __all__ = ["FACTORS", "drawn_discs", "explained", "factors", "judged_union", "train_discs"]
 
-SIDE, _MOST = 16, 10**6
+SIDE = 16
 FACTORS = {"colour": (0, 3), "size": (3, 4), "position": (4, 6)}  # columns of each group
 _LOW, _HIGH = (0.0, 0.0, 0.0, 2.5, 5.0, 5.0), (1.0, 1.0, 1.0, 5.0, 10.0, 10.0)
 _GROUND, _EDGE = -0.6, 0.7  # of the picture; of the disc's edge, pixels
-D = TypeVar("D", bound=NetworkDenoiser)
 
 
 class _MLP(nn.Module):
@@ -63,8 +59,9 @@ def _train_union(x: Tensor, seconds: float, seed: int) -> EDMDenoiser:
     """EDM's preconditioning and loss on samples (N, n), without augmentation, for processor seconds."""
     objective = Denoise("x0", LogNormalSigma(-1.2, 1.2), EDMWeight(0.5), drop=0.0)
     data = x.float()
-    return _trained(lambda: EDMDenoiser(_MLP(x.shape[1]), VE(0.002, 80.0)), objective, seconds, seed,
-                    lambda k: data[indices(seed, k, 128, len(data))])  # fmt: skip
+    return trained(lambda: EDMDenoiser(_MLP(x.shape[1]), VE(0.002, 80.0)), objective,
+                   lambda k: Batch(data[indices(seed, k, 128, len(data))]), seconds=seconds, seed=seed,
+                   lr=1e-3)  # fmt: skip
 
 
 @torch.no_grad()
@@ -92,8 +89,9 @@ def drawn_discs(f: Tensor) -> Tensor:
 def train_discs(seconds: float, seed: int) -> VDenoiser:
     """A small UNet on 4096 discs, for processor seconds."""
     data = drawn_discs(factors(seed, 4096, "train")).float()
-    return _trained(lambda: VDenoiser(UNet(3, channels=32, mult=(1, 2), blocks=1, attention=(2,)), VP()),
-                    Denoise("v", drop=0.0), seconds, seed, lambda k: data[indices(seed, k, 32, len(data))])  # fmt: skip
+    return trained(lambda: VDenoiser(UNet(3, channels=32, mult=(1, 2), blocks=1, attention=(2,)), VP()),
+                   Denoise("v", drop=0.0), lambda k: Batch(data[indices(seed, k, 32, len(data))]),
+                   seconds=seconds, seed=seed, lr=1e-3)  # fmt: skip
 
 
 def explained(change: Tensor, f: Tensor) -> Tensor:
@@ -112,15 +110,3 @@ def explained(change: Tensor, f: Tensor) -> Tensor:
         spans = [torch.linalg.qr(slope[:, a:b])[0] for a, b in FACTORS.values()]
         rows.append(torch.stack([(q.T @ moved).square().sum() for q in spans]).max() / moved.square().sum())
     return torch.stack(rows)
-
-
-def _trained(build: Callable[[], D], objective: Denoise, seconds: float, seed: int, rows: Callable[[int], Tensor]) -> D:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(fold(seed, "net"))
-        task = DenoisingTask(build(), objective, lr=1e-3, ema=0.99)
-    until = time.process_time() + seconds
-    with tempfile.TemporaryDirectory() as out:
-        fit(task, lambda k: Batch(rows(k)), steps=_MOST, seed=seed, out=out, engine=Single("cpu"), save_every=_MOST,
-            stop=lambda: time.process_time() >= until)  # fmt: skip
-    task.ema["denoiser"].copy_to_module()
-    return cast(D, task.denoiser.eval())
