@@ -15,7 +15,7 @@ from mezzotint.papers.trained import trained
 __all__ = ["CLASSES", "TRAINED_AT", "counted", "discs", "train_counts"]
 
 TRAINED_AT, CLASSES, _BATCH = 32, 3, 32
-_RADIUS, _GAP, _TRIES = 0.13, 0.04, 40  # shares of the side
+_RADIUS, _GAP, _TRIES = 0.13, 0.12, 60  # shares of the side
 _GROUND, _DISC = -0.8, 0.8
 
 
