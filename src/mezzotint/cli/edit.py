@@ -9,6 +9,8 @@ from importlib import import_module
 EDITS = {
     "move": ("mezzotint.cli.edit_move", "move", "the object under a mask, moved or resized"),
     "paste": ("mezzotint.cli.edit_move", "paste", "an object of another picture, laid onto this one"),
+    "prompt": ("mezzotint.cli.edit_cycle", "prompt", "from one prompt of a model to another"),
+    "translate": ("mezzotint.cli.edit_cycle", "translate", "from one model to another"),
 }
 
 

@@ -2,8 +2,10 @@
 
 from mezzotint.guide.cfg import CFG
 from mezzotint.guide.compose import compose
+from mezzotint.guide.energy import Energy
 from mezzotint.guide.guided import Guide, GuidedDenoiser
 from mezzotint.guide.interval import Interval
+from mezzotint.guide.langevin import LatentDraw, LatentLangevin
 from mezzotint.guide.level_interval import LevelInterval
 from mezzotint.guide.rescale import Rescale
 from mezzotint.guide.threshold import DynamicThreshold, StaticThreshold
@@ -12,6 +14,9 @@ from mezzotint.guide.window import PatchMean, Windowed
 __all__ = [
     "CFG",
     "DynamicThreshold",
+    "Energy",
+    "LatentDraw",
+    "LatentLangevin",
     "Guide",
     "GuidedDenoiser",
     "Interval",

@@ -5,6 +5,7 @@ from mezzotint.metric.calibration import calibration_error, coverage, spread_cor
 from mezzotint.metric.card import MetricCard, weights_hash
 from mezzotint.metric.classifier import FeatureNet, load_features
 from mezzotint.metric.dinov2 import DinoV2, load_dinov2
+from mezzotint.metric.direction_similarity import DirectionSimilarity
 from mezzotint.metric.efficientnet import EfficientNetLite0, load_efficientnet_lite0
 from mezzotint.metric.evaluate import PairMeasure, compare, evaluate
 from mezzotint.metric.features import Extractor, Features, extract
@@ -30,6 +31,7 @@ from mezzotint.metric.trunks import Trunk, load_lpips
 from mezzotint.metric.volume_report import volume_report
 
 __all__ = [
+    "DirectionSimilarity",
     "MEASURES",
     "Density",
     "DensityCoverage",

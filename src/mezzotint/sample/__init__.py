@@ -20,6 +20,7 @@ from mezzotint.sample.dualfast import DualFast
 from mezzotint.sample.ems import EMS
 from mezzotint.sample.error_split import ErrorSplit, error_split
 from mezzotint.sample.euler import Euler
+from mezzotint.sample.from_noise import FromNoise
 from mezzotint.sample.heun import Heun
 from mezzotint.sample.invert import fixed_point, invert
 from mezzotint.sample.likelihood import Likelihood, log_likelihood
@@ -60,6 +61,7 @@ __all__ = [
     "EncodedStep",
     "ErrorSplit",
     "Euler",
+    "FromNoise",
     "EulerAncestral",
     "Heun",
     "Likelihood",
