@@ -15,6 +15,7 @@ from mezzotint.papers.ledger import LedgerEntry
 _DEMONSTRATIONS = {
     "2112.10752": "mezzotint.papers.p2112_10752",
     "2210.03142": "mezzotint.papers.p2210_03142",
+    "2210.05559": "mezzotint.papers.p2210_05559",
     "2211.01095": "mezzotint.papers.p2211_01095",
     "2211.07804": "mezzotint.papers.p2211_07804",
     "2305.04391": "mezzotint.papers.p2305_04391",
