@@ -7,6 +7,8 @@ from mezzotint.edit.pixelman_branches import EditTrace
 from mezzotint.edit.pixelman_energy import EditEnergy
 from mezzotint.edit.pixelman_paste import Pasted, Placement, paste_object, place
 from mezzotint.edit.pixelman_plan import EditPlan, plan_move, plan_paste
+from mezzotint.edit.spacetime import Faithful, SpaceTimeAttention
+from mezzotint.edit.spacetime_score import faithfulness_loss
 
 __all__ = [
     "BestOf",
@@ -17,9 +19,12 @@ __all__ = [
     "EditPlan",
     "EditTrace",
     "Edited",
+    "Faithful",
     "Pasted",
     "PixelMan",
     "Placement",
+    "SpaceTimeAttention",
+    "faithfulness_loss",
     "paste_object",
     "place",
     "plan_move",

@@ -19,7 +19,7 @@ from mezzotint.guide.guided import GuidedDenoiser
 from mezzotint.guide.region import Region, region_masks
 from mezzotint.nn.site import Call
 
-__all__ = ["SpaceTime", "mixed"]
+__all__ = ["SpaceTime", "mixed", "read_contexts"]
 
 Mode = Literal["convex", "boost"]
 Regions = Sequence[Region | Sequence[Region]]
@@ -35,11 +35,11 @@ class SpaceTime:
     "convex" is the paper's formula (the division where regions overlap is our choice), "boost" that of its code. The
     null half stays as it is. Then eps = eps_null + w (eps_c - eps_null), as `CFG`, which this guide holds.
 
-    Step j is the one within which t lies, so that solvers of several evaluations a step share its weights. The first
-    call costs an evaluation of one time for each object, which finds what the layers read; the others only attention.
+    Step j is the one within which t lies, so that solvers of several evaluations a step share its weights. What the
+    layers read for an object costs one evaluation, in the first call; after that an object costs attention alone.
 
     Args:
-        locals: a condition for each object, of one row or one a sample.
+        locals: for each object a condition, of one row or one a sample, or what `read_contexts` gave for it.
         regions: of each object; or a sequence of them, one a sample.
         weights: (k, n) for all samples or (b, k, n), one for each object and step; "convex": 0 to 1. May want
             gradients.
@@ -62,7 +62,7 @@ class SpaceTime:
     Prediction(x0, (1, 4, 8, 8), torch.float32)
     """
 
-    locals: Sequence[Condition]
+    locals: Sequence[Condition | Contexts]
     regions: Regions
     weights: Float[Tensor, "*b k n"]
     times: Float[Tensor, " m"]
@@ -129,6 +129,26 @@ def mixed(
     return out
 
 
+@torch.no_grad()
+def read_contexts(
+    denoiser: Denoiser, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition, sites: str = "*cross"
+) -> Contexts:
+    """What each cross-attention layer reads for a condition, found in one evaluation (x_t and t only need to fit).
+
+    Raises:
+        ValueError: for a model without cross-attention, or fewer rows of x_t than of c.
+    """
+    if c.batch > len(x_t):
+        raise ValueError(f"a caption of {c.batch} rows for a batch of {len(x_t)}; give one for all, or one a sample")
+    with save_contexts(denoiser, sites) as saved:
+        denoiser(x_t[: c.batch].detach(), t[: c.batch], c)
+    return saved
+
+
+def _rows(c: Condition | Contexts) -> int:
+    return c.batch if isinstance(c, Condition) else len(next(iter(c.given.values()))[0])
+
+
 class _SpaceTimeDenoiser(GuidedDenoiser):
     def __init__(self, denoiser: Denoiser, guide: SpaceTime) -> None:
         super().__init__(denoiser)
@@ -144,7 +164,10 @@ class _SpaceTimeDenoiser(GuidedDenoiser):
         guide, b = self.guide, len(x_t)
         self._check(b)
         if not self.saved:
-            self._read(x_t, t)
+            self.saved = [
+                c if isinstance(c, Contexts) else read_contexts(self.denoiser, x_t, t, c, guide.sites)
+                for c in guide.locals
+            ]
         now = self.table[:, :, self._step(t)].to(x_t)
         halves = guide.w != 1
 
@@ -170,19 +193,11 @@ class _SpaceTimeDenoiser(GuidedDenoiser):
         guide = self.guide
         for what, size in (
             ("tables of weights", len(self.table)),
-            *((f"rows of caption {i}", c.batch) for i, c in enumerate(guide.locals)),
+            *((f"rows of caption {i}", _rows(c)) for i, c in enumerate(guide.locals)),
             *((f"regions of object {i}", len(r)) for i, r in enumerate(guide.regions) if isinstance(r, Sequence)),
         ):
             if size not in (1, b):
                 raise ValueError(f"{size} {what} for a batch of {b}; give one for all, or one a sample")
-
-    def _read(self, x_t: Tensor, t: Tensor) -> None:
-        """What the layers are given to read for the captions, in one evaluation a caption."""
-        with torch.no_grad():
-            for c in self.guide.locals:
-                with save_contexts(self.denoiser, self.guide.sites) as saved:
-                    self.denoiser(x_t[: c.batch].detach(), t[: c.batch], c)
-                self.saved.append(saved)
 
     def _masks(self, call: Call, own: Tensor) -> Float[Tensor, "k b n 1"]:
         if call.grid is None or math.prod(call.grid) != own.shape[1]:

@@ -74,6 +74,10 @@ class TextScore:
                 parts.append(100 * finite("the similarities", cosine).clamp(min=0))
         return torch.cat(parts)
 
+    def cosine(self, images: Float[Tensor, "b c h w"], captions: Sequence[str]) -> Float[Tensor, " b"]:
+        """cos(image, text) of each pair, -1 to 1: differentiable, to optimise by (and then not to measure by)."""
+        return torch.cosine_similarity(self.image(images.clamp(-1, 1)).float(), self.text(captions).float(), dim=1)
+
     def __call__(self, images: Float[Tensor, "b c h w"], captions: Sequence[str]) -> MetricResult:
         """The mean score, with its error and card."""
         value, error = mean_of(self.scores(images, captions))
