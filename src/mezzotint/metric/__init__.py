@@ -6,11 +6,13 @@ from mezzotint.metric.card import MetricCard, weights_hash
 from mezzotint.metric.classifier import FeatureNet, load_features
 from mezzotint.metric.dinov2 import DinoV2, load_dinov2
 from mezzotint.metric.direction_similarity import DirectionSimilarity
+from mezzotint.metric.edit_regions import EditRegions, edit_regions, region_error, region_psnr
 from mezzotint.metric.efficientnet import EfficientNetLite0, load_efficientnet_lite0
 from mezzotint.metric.evaluate import PairMeasure, compare, evaluate
 from mezzotint.metric.features import Extractor, Features, extract
 from mezzotint.metric.frechet import frechet_distance, frechet_error, frechet_gaussians
 from mezzotint.metric.ged import best_match_dice, ged
+from mezzotint.metric.ghost import ghosts, windows
 from mezzotint.metric.inception import InceptionV3, load_inception
 from mezzotint.metric.kernel import GaussianKernel, PolynomialKernel, kernel_distance, kernel_distance_subsets
 from mezzotint.metric.luma import luma, luma_psnr
@@ -103,4 +105,10 @@ __all__ = [
     "surface_distances",
     "volume_psnr",
     "volume_report",
+    "EditRegions",
+    "edit_regions",
+    "ghosts",
+    "region_error",
+    "region_psnr",
+    "windows",
 ]
