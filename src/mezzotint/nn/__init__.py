@@ -5,6 +5,7 @@ from .dit import DiT
 from .embed import LabelEmbedding, positions_2d, sinusoidal
 from .encoder_decoder import EncoderDecoderViT, load_encoder
 from .guidance import GuidanceBranch, GuidedNetwork, guided_student, halved_student
+from .layout_predictor import CentreMixture, LayoutPredictor
 from .multires import MultiResNetwork
 from .norm import NonScalingGroupNorm, NonScalingLayerNorm, without_gains
 from .projector import ProjectedEncoder, Projector
@@ -15,9 +16,11 @@ from .vit import Encoded, ViTEncoder
 __all__ = [
     "Attention",
     "Call",
+    "CentreMixture",
     "DiT",
     "Handler",
     "LabelEmbedding",
+    "LayoutPredictor",
     "NonScalingGroupNorm",
     "NonScalingLayerNorm",
     "UNet",

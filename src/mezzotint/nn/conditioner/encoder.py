@@ -44,12 +44,15 @@ class TokenEncoder(nn.Module):
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
-        """Encode sequences; outputs where ``mask`` is False (padding) are zero."""
+    def forward(
+        self, tokens: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"], added: Float[Tensor, "b n d"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """Encode sequences; outputs where ``mask`` is False (padding) are zero. ``added`` joins the embeddings."""
         n, most = tokens.shape[1], self.positions.num_embeddings
         if n > most:
             raise ValueError(f"sequences have at most {most} tokens, got {n}; truncate them")
         h = self.tokens(tokens) + self.positions(torch.arange(n, device=tokens.device))
+        h = h if added is None else h + added
         for block in self.blocks:
             h = block(h, mask)
         return self.norm(h) * mask.unsqueeze(-1)
