@@ -15,6 +15,7 @@ from mezzotint.metric.ged import best_match_dice, ged
 from mezzotint.metric.ghost import ghosts, windows
 from mezzotint.metric.inception import InceptionV3, load_inception
 from mezzotint.metric.kernel import GaussianKernel, PolynomialKernel, kernel_distance, kernel_distance_subsets
+from mezzotint.metric.layout_agreement import Agreement, Seen, Wanted, layout_agreement
 from mezzotint.metric.luma import luma, luma_psnr
 from mezzotint.metric.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from mezzotint.metric.measures import MEASURES, Density, Frechet, KernelDistance, Measure, Precision
@@ -33,6 +34,10 @@ from mezzotint.metric.trunks import Trunk, load_lpips
 from mezzotint.metric.volume_report import volume_report
 
 __all__ = [
+    "Agreement",
+    "Seen",
+    "Wanted",
+    "layout_agreement",
     "DirectionSimilarity",
     "MEASURES",
     "Density",
