@@ -5,6 +5,8 @@ from .edit import Saved, add_mask, explicit, rescale, reweight, save, swap
 from .entropy import Entropy, EntropyProbe, entropy_probe, row_entropy
 from .feature import Features, features
 from .heat import token_maps
+from .image_denoiser import ImagePrompted
+from .image_prompt import DecoupledAttention, image_prompt
 from .places import as_map, cross_sites, decoder_places, decoder_sites, self_sites
 from .rows import OnRows
 from .scaling import LogRatio, MatchedEntropy, attention_scaling, log_ratio, token_counts
@@ -12,9 +14,11 @@ from .tap import Record, tap
 
 __all__ = [
     "Contexts",
+    "DecoupledAttention",
     "Entropy",
     "EntropyProbe",
     "Features",
+    "ImagePrompted",
     "LogRatio",
     "MatchedEntropy",
     "OnRows",
@@ -29,6 +33,7 @@ __all__ = [
     "entropy_probe",
     "explicit",
     "features",
+    "image_prompt",
     "log_ratio",
     "mix_contexts",
     "rescale",
