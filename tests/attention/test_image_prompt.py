@@ -46,7 +46,7 @@ def test_beta_of_each_row_and_of_each_call(net, attention):
     plain = run(net, x, c)
     with image_prompt(net, attention, image, 0.7):
         whole = run(net, x, c)
-    with image_prompt(net, attention, image, torch.tensor([0.0, 0.7]).double()):
+    with image_prompt(net, attention, image, torch.tensor([0.0, 0.7], dtype=torch.float64)):
         half = run(net, x, c)
     torch.testing.assert_close(half, torch.stack([plain[0], whole[1]]), rtol=0, atol=1e-12)
     assert float((whole - plain).detach().abs().amax((1, 2, 3)).min()) > 1e-3
