@@ -16,6 +16,7 @@ from mezzotint.metric.ghost import ghosts, windows
 from mezzotint.metric.inception import InceptionV3, load_inception
 from mezzotint.metric.kernel import GaussianKernel, PolynomialKernel, kernel_distance, kernel_distance_subsets
 from mezzotint.metric.layout_agreement import Agreement, Seen, Wanted, layout_agreement
+from mezzotint.metric.leak import Leaks, colour_distance, edge_similarity, leaks
 from mezzotint.metric.luma import luma, luma_psnr
 from mezzotint.metric.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from mezzotint.metric.measures import MEASURES, Density, Frechet, KernelDistance, Measure, Precision
@@ -39,6 +40,7 @@ __all__ = [
     "Wanted",
     "layout_agreement",
     "DirectionSimilarity",
+    "Leaks",
     "MEASURES",
     "Density",
     "DensityCoverage",
@@ -58,8 +60,10 @@ __all__ = [
     "Precision",
     "PrecisionRecall",
     "augment",
+    "colour_distance",
     "compare",
     "density_coverage",
+    "edge_similarity",
     "evaluate",
     "extract",
     "frechet_distance",
@@ -67,6 +71,7 @@ __all__ = [
     "frechet_gaussians",
     "kernel_distance",
     "kernel_distance_subsets",
+    "leaks",
     "load_features",
     "mean_of",
     "precision_recall",
