@@ -25,6 +25,7 @@ _DEMONSTRATIONS = {
     "2406.05191": "mezzotint.papers.p2406_05191",
     "2406.11138": "mezzotint.papers.p2406_11138",
     "2409.02426": "mezzotint.papers.p2409_02426",
+    "2412.14283": "mezzotint.papers.p2412_14283",
     "2502.01441": "mezzotint.papers.p2502_01441",
     "2506.13058": "mezzotint.papers.p2506_13058",
     "2509.15342": "mezzotint.papers.p2509_15342",
