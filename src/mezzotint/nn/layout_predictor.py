@@ -52,6 +52,14 @@ class CentreMixture:
         scale = math.log(2 * math.pi) + self.log_scales.sum(-1) + 0.5 * rest.log()
         return (self.logits.log_softmax(-1) + inside - scale).logsumexp(-1)
 
+    def flat(self) -> CentreMixture:
+        """The same mixtures along one batch dimension."""
+        k = self.logits.shape[-1]
+        return CentreMixture(
+            self.logits.reshape(-1, k), self.means.reshape(-1, k, 2), self.log_scales.reshape(-1, k, 2),
+            self.rho.reshape(-1, k),
+        )  # fmt: skip
+
     def centres(self, noise: Noise | None = None) -> Float[Tensor, "b 2"]:
         """The mean of one component of each mixture, inside the image.
 
@@ -168,10 +176,8 @@ class LayoutPredictor(nn.Module):
             ValueError: see `prepare`.
         """
         tokens, mask, objects = (x.to(self.mark.device) for x in self.prepare([caption], [list(phrases)]))
-        mixture = self(tokens, mask, objects)
-        flat = CentreMixture(*(x[0].cpu() for x in (mixture.logits, mixture.means, mixture.log_scales, mixture.rho)))
         noise = None if seed is None else Noise([fold(seed, "object", k) for k in range(len(phrases))])
-        made = flat.centres(noise).tolist()
+        made = self(tokens, mask, objects).flat().centres(noise).tolist()
         return [(phrase, (x, y)) for phrase, (x, y) in zip(phrases, made, strict=True)]
 
     def _starts(self, caption: str) -> list[int]:

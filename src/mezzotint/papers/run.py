@@ -18,6 +18,7 @@ _DEMONSTRATIONS = {
     "2210.05559": "mezzotint.papers.p2210_05559",
     "2211.01095": "mezzotint.papers.p2211_01095",
     "2211.07804": "mezzotint.papers.p2211_07804",
+    "2304.03869": "mezzotint.papers.p2304_03869",
     "2305.04391": "mezzotint.papers.p2305_04391",
     "2306.08645": "mezzotint.papers.p2306_08645",
     "2306.11719": "mezzotint.papers.p2306_11719",
