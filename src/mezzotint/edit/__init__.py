@@ -2,6 +2,8 @@
 
 from mezzotint.edit.cycle import Cycled, CycleDiffusion
 from mezzotint.edit.cycle_choice import BestOf, Chosen
+from mezzotint.edit.filter_prompt import Compared, FilterPrompt, LeakReport, Prompted
+from mezzotint.edit.image_condition import ConvTokens, ImageTokens, Picture, SoftEdge
 from mezzotint.edit.pixelman import Edited, PixelMan
 from mezzotint.edit.pixelman_branches import EditTrace
 from mezzotint.edit.pixelman_energy import EditEnergy
@@ -13,6 +15,8 @@ from mezzotint.edit.spacetime_score import faithfulness_loss
 __all__ = [
     "BestOf",
     "Chosen",
+    "Compared",
+    "ConvTokens",
     "CycleDiffusion",
     "Cycled",
     "EditEnergy",
@@ -20,9 +24,15 @@ __all__ = [
     "EditTrace",
     "Edited",
     "Faithful",
+    "FilterPrompt",
+    "ImageTokens",
+    "LeakReport",
     "Pasted",
+    "Picture",
     "PixelMan",
     "Placement",
+    "Prompted",
+    "SoftEdge",
     "SpaceTimeAttention",
     "faithfulness_loss",
     "paste_object",
