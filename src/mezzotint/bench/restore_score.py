@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mezzotint.bench.restore_case import Case
-from mezzotint.bench.train_memory import _CLEAR, _peak
+from mezzotint.bench.train_memory import _CLEAR, peak
 from mezzotint.metric import FeatureNet, PerceptualDistance, frechet_distance, psnr, ssim
 from mezzotint.metric.reconstruction import consistency
 
@@ -87,7 +87,7 @@ class cost_of:
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
             if trim is not None:
                 trim(0)
-            self.before = _peak(self.device, reset=True)
+            self.before = peak(self.device, reset=True)
         self.start = self._now()
         return self.cost
 
@@ -95,7 +95,7 @@ class cost_of:
         """Stop."""
         self.cost.seconds = self._now() - self.start
         if not math.isnan(self.before):
-            self.cost.memory = _peak(self.device) - self.before
+            self.cost.memory = peak(self.device) - self.before
 
     def _now(self) -> float:
         if self.device.type == "cpu":

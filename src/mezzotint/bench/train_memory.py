@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["memory_of"]
+__all__ = ["memory_of", "peak", "told"]
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _STEPS = 4
@@ -18,9 +18,14 @@ def memory_of(net: str, side: str, batch: int, device: str) -> float | None:
 
     On a GPU what torch allocated; on Linux the resident set; elsewhere None.
     """
+    return told("train_memory", [net, side, str(batch), device], device)
+
+
+def told(module: str, arguments: list[str], device: str = "cpu") -> float | None:
+    """The number that a module of this room prints last in a process of its own; None where none can be measured."""
     if device == "cpu" and not _CLEAR.exists():
         return None
-    command = [sys.executable, "-m", "mezzotint.bench.train_memory", net, side, str(batch), device]
+    command = [sys.executable, "-m", f"mezzotint.bench.{module}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
     try:
         return float(done.stdout.strip().splitlines()[-1])
@@ -37,14 +42,14 @@ def _main(net: str, side: str, batch: str, device: str) -> None:
     make = SIDES[side][0]
     what = problem(net, int(batch), device=device)
     make(what).close()  # what a library imports when it is first used is none of the loop's
-    before = _peak(torch.device(device), reset=True)
+    before = peak(torch.device(device), reset=True)
     loop = make(what)
     loop.advance(_STEPS)
-    print(round(_peak(torch.device(device)) - before, 1))
+    print(round(peak(torch.device(device)) - before, 1))
     loop.close()
 
 
-def _peak(device, *, reset: bool = False) -> float:
+def peak(device, *, reset: bool = False) -> float:
     """MiB at most since the last reset; at a reset what is taken now."""
     import torch
 

@@ -11,6 +11,7 @@ BENCHES: dict[str, tuple[str, str]] = {
     "sampler": ("mezzotint.cli.bench_sampler", "microseconds a step beside the network, ours and the peers'"),
     "train": ("mezzotint.cli.bench_train", "images a second in training, ours and the peers' loops"),
     "accuracy": ("mezzotint.cli.bench_accuracy", "error against network evaluations, for our solvers and the peers'"),
+    "taps": ("mezzotint.cli.bench_taps", "what taps and edits of attention cost a run, in time and memory"),
     "posterior": ("mezzotint.cli.bench_posterior", "error of every restorer's samples where the posterior is known"),
     "restore": (
         "mezzotint.cli.bench_restore",
