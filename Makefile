@@ -1,7 +1,7 @@
 # make demo    images from a prompt with the shipped model
 # make test    the test suite             make slow     the tests that take long
 # make lint    ruff and pyright        make docs     the documentation, warnings are errors
-# make readme  tables of the pages      make picture  README's picture
+# make readme  tables of the pages      make picture  README's picture    make book  docs/editing.md's
 # make ci      what continuous integration runs
 # make peers   the libraries we measure against, in .venv-peers
 #
@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test slow lint format docs readme picture peers ci clean
+.PHONY: help env demo test slow lint format docs readme book picture peers ci clean
 
 help:
 	@sed -n '1,8s/^# \{0,1\}//p' Makefile
@@ -61,6 +61,9 @@ readme: env
 	$(BIN)/python tools/readme_table.py
 	$(BIN)/python tools/sampler_table.py
 	$(BIN)/python tools/restore_table.py
+
+book: env
+	$(BIN)/python tools/editing_book.py
 
 picture: env
 	@$(BIN)/python -m mezzotint sample --prompts $(PROMPTS) --out demo/demo.png

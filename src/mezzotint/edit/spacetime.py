@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,19 +32,19 @@ class Faithful:
     """What spatial-temporal attention gives.
 
     Args:
+        images: (b, c, h, w) in [-1, 1]; of a bare denoiser the latents.
         latents: (b, *s), of the last round (or each row's best one).
         weights: (b, k, n), those it was drawn with: one a sample, object and step.
         losses: (rounds, b), of every round's image; empty where nothing was scored.
         nfe: evaluations of the network a sample, forward.
-        images: (b, c, h, w) in [-1, 1], where a model decoded them.
         regions: of each object.
     """
 
+    images: Float[Tensor, "b *chw"]
     latents: Float[Tensor, "b *s"]
     weights: Float[Tensor, "b k n"]
     losses: Float[Tensor, "r b"]
     nfe: int
-    images: Float[Tensor, "b c h w"] | None = None
     regions: Regions = ()
 
 
@@ -173,7 +173,7 @@ class SpaceTimeAttention:
         )  # fmt: skip
         with torch.no_grad():
             images = decode(made.latents)
-        return Faithful(made.latents, made.weights, made.losses, made.nfe, images, regions)
+        return replace(made, images=images)
 
     def optimised(
         self,
@@ -214,7 +214,7 @@ class SpaceTimeAttention:
             warnings.warn("the layout has no objects: this is plain sampling", stacklevel=3)
             with torch.no_grad():
                 x = sampler(CFG(w)(d), x_T, grid=times, c=c, noise=noise)
-                return Faithful(x, x.new_zeros(b, 0, n), x.new_zeros(0, b), evaluations)
+                return Faithful(x, x, x.new_zeros(b, 0, n), x.new_zeros(0, b), evaluations)
         with torch.inference_mode(False):
             contexts = [read_contexts(d, x_T, times[:1].to(x_T).expand(b), local) for local in locals]
             start = self._start(k)
@@ -246,7 +246,7 @@ class SpaceTimeAttention:
                     adam.step()
         assert kept is not None
         scored = torch.stack(losses) if losses else x_T.new_zeros(0, b)
-        return Faithful(*kept, scored, self.rounds * evaluations + k, None, regions)
+        return Faithful(kept[0], *kept, scored, self.rounds * evaluations + k, regions)
 
     def _start(self, objects: int) -> float:
         init = self.init if self.init is not None else 0.5 if self.mode == "convex" else 5.0 / objects
