@@ -7,6 +7,7 @@ from importlib import import_module
 
 # what -> (module, its function (arguments) -> exit status, one line of help)
 EDITS = {
+    "filter": ("mezzotint.cli.edit_filter", "run", "a picture through filters, to be an image prompt"),
     "move": ("mezzotint.cli.edit_move", "move", "the object under a mask, moved or resized"),
     "paste": ("mezzotint.cli.edit_move", "paste", "an object of another picture, laid onto this one"),
     "prompt": ("mezzotint.cli.edit_cycle", "prompt", "from one prompt of a model to another"),
