@@ -131,7 +131,7 @@ class ConvTokens(nn.Module):
         x = images
         for k, layer in enumerate(self.layers):
             x = F.silu(layer(x))
-            if k == 1:
+            if k == 0:
                 x = F.avg_pool2d(x, 2, ceil_mode=True)
         x = F.adaptive_avg_pool2d(x, (2, 4)).flatten(2).transpose(1, 2)
         return self.out(self.norm(x))
