@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,40 +104,39 @@ def _sample(told: argparse.Namespace, prompts: list[str] | list[None]) -> int:
     digits = len(str(n - 1))
     names = [f"{stem}.png"] if n == 1 else [f"{stem}-{i:0{digits}d}.png" for i in range(n)]
     sheet = None if n == 1 else f"{stem}.png"
-    _ready(folder, [*names, *([sheet] if sheet else []), f"{stem}.json"])
+    with _ready(folder, [*names, *([sheet] if sheet else []), f"{stem}.json"]):
+        device = find_device(told.device)
+        import torch
 
-    device = find_device(told.device)
-    import torch
+        import mezzotint as mz
+        from mezzotint.papers.setting import versions
 
-    import mezzotint as mz
-    from mezzotint.papers.setting import versions
-
-    name = told.model or "emoji"
-    model = mz.load(name, device)
-    if model.conditioner is not None and prompts == [None]:
-        raise ValueError(_MISSING)
-    record = Record(
-        prompt=prompts[0] if told.prompts is None else tuple(prompt for prompt in prompts if prompt is not None),
-        model=str(Path(name).resolve()) if Path(name).is_dir() else name,
-        sampler=told.sampler or model.defaults["sampler"],
-        steps=told.steps or model.defaults["steps"],
-        guidance=model.defaults["guidance"] if told.guidance is None else told.guidance,
-        size=told.size or model.size,
-        seeds=tuple(range(first, first + n)),
-        batch=told.batch or 64,
-        device=device,
-        threads=torch.get_num_threads(),
-        images=dict.fromkeys(names, ""),
-        grid=sheet,
-        versions=versions(),
-        time_grid=told.grid,
-        rescale=rescaled(told, model, told.size or model.size),
-    )
-    pictures, record = _draw(model, record)
-    _write(pictures, record, folder, stem, told.json)
-    if record.rescale:
-        tell(model)
-    return 0
+        name = told.model or "emoji"
+        model = mz.load(name, device)
+        if model.conditioner is not None and prompts == [None]:
+            raise ValueError(_MISSING)
+        record = Record(
+            prompt=prompts[0] if told.prompts is None else tuple(prompt for prompt in prompts if prompt is not None),
+            model=str(Path(name).resolve()) if Path(name).is_dir() else name,
+            sampler=told.sampler or model.defaults["sampler"],
+            steps=told.steps or model.defaults["steps"],
+            guidance=model.defaults["guidance"] if told.guidance is None else told.guidance,
+            size=told.size or model.size,
+            seeds=tuple(range(first, first + n)),
+            batch=told.batch or 64,
+            device=device,
+            threads=torch.get_num_threads(),
+            images=dict.fromkeys(names, ""),
+            grid=sheet,
+            versions=versions(),
+            time_grid=told.grid,
+            rescale=rescaled(told, model, told.size or model.size),
+        )
+        pictures, record = _draw(model, record)
+        _write(pictures, record, folder, stem, told.json)
+        if record.rescale:
+            tell(model)
+        return 0
 
 
 def _again(told: argparse.Namespace) -> int:
@@ -148,25 +148,25 @@ def _again(told: argparse.Namespace) -> int:
         raise ValueError(f"--out with --from is a folder (the record names the files), got {told.out}")
     folder = told.out or told.source.parent
     stem = told.source.stem
-    _ready(folder, [*old.images, f"{stem}.json"])
-    device = find_device(old.device if told.device == "auto" else told.device)
-    import torch
+    with _ready(folder, [*old.images, f"{stem}.json"]):
+        device = find_device(old.device if told.device == "auto" else told.device)
+        import torch
 
-    import mezzotint as mz
-    from mezzotint.papers.setting import versions
+        import mezzotint as mz
+        from mezzotint.papers.setting import versions
 
-    torch.set_num_threads(max(1, old.threads))  # the order of a sum depends on it
-    model = mz.load(old.model, device)
-    pictures, new = _draw(model, replace(old, device=device, versions=versions()))
-    same = new.images == old.images
-    if not same and told.out is None:
-        raise ValueError(
-            f"the images come out different from those that {told.source} records (device {device}, "
-            f"torch {new.versions.get('torch')} against {old.device}, {old.versions.get('torch')}); "
-            "nothing was overwritten; --out FOLDER keeps the new ones"
-        )
-    _write(pictures, new, folder, stem, told.json, note="bit for bit as recorded" if same else "NOT as recorded")
-    return 0 if same else 1
+        torch.set_num_threads(max(1, old.threads))  # the order of a sum depends on it
+        model = mz.load(old.model, device)
+        pictures, new = _draw(model, replace(old, device=device, versions=versions()))
+        same = new.images == old.images
+        if not same and told.out is None:
+            raise ValueError(
+                f"the images come out different from those that {told.source} records (device {device}, "
+                f"torch {new.versions.get('torch')} against {old.device}, {old.versions.get('torch')}); "
+                "nothing was overwritten; --out FOLDER keeps the new ones"
+            )
+        _write(pictures, new, folder, stem, told.json, note="bit for bit as recorded" if same else "NOT as recorded")
+        return 0 if same else 1
 
 
 def _draw(model, record: Record):
@@ -222,9 +222,22 @@ def _write(pictures, record: Record, folder: Path, stem: str, as_json: bool, not
         print(note)
 
 
-def _ready(folder: Path, names: Sequence[str]) -> None:
-    """Find out before minutes of sampling that the result cannot be written."""
+@contextmanager
+def _ready(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Find out before minutes of sampling that the result cannot be written; a call that fails leaves no folder."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _probe(folder, names)
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # not empty: images were written
+                path.rmdir()
+        raise
+
+
+def _probe(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} is a folder; choose another --out")
