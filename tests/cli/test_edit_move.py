@@ -123,7 +123,7 @@ MOVE = ["move", "in.png", "--mask"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["stretch"], "unknown edit 'stretch'; the edits are move, paste"),
+        (["stretch"], "unknown edit 'stretch'; the edits are filter, move, paste"),
         (["move", "in.png", "--shift", "1,1"], "--mask"),
         ([*MOVE, "mask.png"], "nothing to do: give --shift DX,DY, or --scale"),
         ([*MOVE, "mask.png", "--shift", "4"], "expected two whole numbers of pixels as 40,-10"),
@@ -142,20 +142,23 @@ MOVE = ["move", "in.png", "--mask"]
         (["move", "none.png", "--mask", "mask.png", "--shift", "1,1"], "No such file"),
         ([*MOVE, "mask.png", "--shift", "1,1", "--out", "a.gif"], "unknown suffix '.gif'"),
         ([*MOVE, "mask.png", "--shift", "1,1", "--out", "no/a.png"], "its folder does not exist"),
+        ([*MOVE, "mask.png", "--shift", "1,1", "--out", "mask.png"], "files of their own"),
+        ([*MOVE, "mask.png", "--shift", "1,1", "--out", "./in.png"], "files of their own"),
         (["paste", "in.png", "--mask", "mask.png"], "--from"),
         (
             ["paste", "in.png", "--from", "small.png", "--mask", "mask.png"],
             "the mask is 16 x 24 but the reference 8 x 8",
         ),
         (["paste", "in.png", "--from", "in.png", "--mask", "mask.png", "--at", "99,99"], "nothing of the object"),
+        (["paste", "white.png", "--from", "in.png", "--mask", "mask.png", "--out", "in.png"], "in.png: it is read"),
     ],
 )
 def test_bad_calls_are_one_line_and_write_nothing(folder, capsys, arguments, message):
-    before = sorted(p.name for p in folder.iterdir())
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
     assert run(["edit", *arguments]) == 2
     told = capsys.readouterr().err
     assert message in told and len(told.strip().splitlines()) == 1, told
-    assert sorted(p.name for p in folder.iterdir()) == before
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 def test_help_lists_the_edits(capsys):

@@ -61,6 +61,7 @@ def test_a_picture_and_a_mask(cli, tiny, tmp_path, quick):
         (["--out", "sheet.jpg"], "ends in .png"),
         (["--t", 0], "0 < t <= 1"),
         (["--rank", 5000], "rank=5000"),
+        (["--mask", "small.png", "--out", "small.png"], "small.png: it is read .* files of their own"),
         (["--image", "missing.png"], "missing.png"),
         (["--image", "small.png"], "8 x 8 but .* 16 x 16"),
     ],

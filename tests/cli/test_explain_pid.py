@@ -55,6 +55,7 @@ def test_a_picture_of_ones_own_and_words_alone(cli, tiny, tmp_path):
         (["--levels", 3], "even number"),
         (["--out", "sheet.jpg"], "ends in .png"),
         (["--out", "nowhere/sheet.png"], "its folder does not exist"),
+        (["--image", "small.png", "--out", "small.png"], "small.png: it is read .* files of their own"),
         (["--image", "missing.png"], "missing.png"),
         (["--image", "small.png"], "8 x 8 but .* 16 x 16"),
         (["--image", "small.png", "--count", 2], "with --image there is one"),

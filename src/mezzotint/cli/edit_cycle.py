@@ -12,6 +12,7 @@ from typing import Any
 
 from mezzotint.cli.edit_move import _opaque
 from mezzotint.cli.options import Parser, count, find_device, print_json
+from mezzotint.cli.output import check_outputs
 
 FORMAT = "mezzotint-edit-1"
 
@@ -69,14 +70,7 @@ class _Files:
     def of(cls, name: str, told: Any) -> _Files:
         out = told.out or told.image.with_name(f"{told.image.stem}-{_WORD[name]}{told.image.suffix}")
         made = cls(out, out.with_suffix(".json"), told.code)
-        paths = [path for path in (made.out, made.record, made.code) if path is not None]
-        for path in paths:
-            if path.is_dir() or not path.parent.is_dir():
-                raise ValueError(
-                    f"cannot write {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}"
-                )
-        if len({path.resolve() for path in (*paths, told.image)}) < len(paths) + 1:
-            raise ValueError("the picture, the result, its .json and the noises need files of their own")
+        check_outputs((made.out, made.record, made.code), (told.image, told.replay))
         return made
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
+from mezzotint.cli.output import check_outputs
 
 FORMAT = "mezzotint-edit-1"
 
@@ -80,11 +81,8 @@ def _edit(name: str, told: Any, plan_of: Any, how: dict[str, Any]) -> int:
     before = out.with_name(f"{out.stem}-before.png")
     masks = {mask: out.with_name(f"{out.stem}-{mask}.png") for mask in names}
     record = out.with_suffix(".json")
-    for path in (out, record, *masks.values(), *([before] if told.masks else [])):
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(
-                f"cannot write {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}"
-            )
+    made_of = (told.image, told.mask, getattr(told, "source", None))
+    check_outputs((out, record, *masks.values(), before if told.masks else None), made_of)
 
     import torch
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
+from mezzotint.cli.output import check_outputs
 
 NAMES = {"i1": "information", "i2": "information", "i12": "both words", "r": "redundant", "u1": "only", "u2": "only",
          "s": "synergy"}  # fmt: skip
@@ -23,10 +24,8 @@ def main(arguments: Sequence[str]) -> int:
         raise ValueError("--count is of pictures to sample; with --image there is one")
     if told.out.suffix.lower() != ".png":
         raise ValueError(f"--out {told.out}: expected a file that ends in .png")
-    for path in (told.out, record := told.out.with_suffix(".json")):
-        if path.is_dir() or not path.parent.is_dir():
-            why = "it is a folder" if path.is_dir() else "its folder does not exist"
-            raise ValueError(f"cannot write {path}: {why}")
+    record = told.out.with_suffix(".json")
+    check_outputs((told.out, record), (told.image,))
 
     from mezzotint import load
     from mezzotint.cli.picture import write_png

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mezzotint.cli.options import Parser, count, find_device, print_json
+from mezzotint.cli.output import check_outputs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -16,10 +17,8 @@ def main(arguments: Sequence[str]) -> int:
     strengths = _strengths(told.strengths)
     if told.out.suffix.lower() != ".png":
         raise ValueError(f"--out {told.out}: expected a file that ends in .png")
-    for path in (told.out, record := told.out.with_suffix(".json")):
-        if path.is_dir() or not path.parent.is_dir():
-            why = "it is a folder" if path.is_dir() else "its folder does not exist"
-            raise ValueError(f"cannot write {path}: {why}")
+    record = told.out.with_suffix(".json")
+    check_outputs((told.out, record), (told.image, told.mask))
     image = None if told.image is None else _read(told.image)
     mask = None if told.mask is None else _read(told.mask).mean(0) > 0
 
