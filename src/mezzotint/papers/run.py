@@ -23,6 +23,7 @@ _DEMONSTRATIONS = {
     "2306.08645": "mezzotint.papers.p2306_08645",
     "2306.11719": "mezzotint.papers.p2306_11719",
     "2310.13268": "mezzotint.papers.p2310_13268",
+    "2404.13263": "mezzotint.papers.p2404_13263",
     "2406.05191": "mezzotint.papers.p2406_05191",
     "2406.11138": "mezzotint.papers.p2406_11138",
     "2409.02426": "mezzotint.papers.p2409_02426",
