@@ -32,7 +32,7 @@ _small = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_small)
 loud, pipeline, words = _small.loud, _small.pipeline, _small.words
 
-RUN = {"steps": 3, "sampler": "ddim", "guidance": 2.5, "seeds": [4, 9]}
+RUN = {"steps": 2, "sampler": "ddim", "guidance": 2.5, "seeds": [4, 9]}
 
 
 def pictures(seed: int, b: int = 2, side: int = 8) -> torch.Tensor:
@@ -91,9 +91,9 @@ def test_the_identity_chain_is_the_unfiltered_pipeline(pixel):
     d, net = pixel.denoiser, pixel.denoiser.net
     with torch.no_grad(), image_prompt(net, fp.appearance.attention, both):
         x_T = float(d.schedule.sigma(torch.ones(1, dtype=torch.float64))) * Noise([4, 9])("x_T", 0, (3, 8, 8))
-        z = DDIM()(CFG(2.5)(d), x_T, steps=3, c=c)
+        z = DDIM()(CFG(2.5)(d), x_T, steps=2, c=c)
     assert torch.equal(z, plain.latents)
-    assert plain.nfe == 6 and plain.filters_s == plain.filters_a == ""
+    assert plain.nfe == 4 and plain.filters_s == plain.filters_a == ""
 
 
 def test_the_identity_chain_on_diffusers(diffusion):
@@ -176,7 +176,8 @@ def test_strengths_of_zero_leave_no_trace(pixel, null):
     for settings, others in (({"beta": 0}, (s, -a)), ({"alpha": 0}, (-s, a)), ({"beta": lambda t: 0.0}, (s, -a))):
         one, two = (fp(*p, **settings, null=null, text="a red heart", **RUN).images for p in ((s, a), others))
         assert torch.equal(one, two)
-        assert not torch.equal(fp(s, a, null=null, **RUN).images, fp(*others, null=null, **RUN).images)
+        if not callable(settings.get("beta")):
+            assert not torch.equal(fp(s, a, null=null, **RUN).images, fp(*others, null=null, **RUN).images)
     plain = prompted_alone(pixel, s)
     assert torch.equal(fp(s, a, beta=0, text="a red heart", **RUN).images, plain)
 
@@ -202,7 +203,7 @@ def test_the_null_branch_keeps_or_drops_the_structure(pixel):
         hook = null_of(pixel.denoiser.net, seen)
         fp(s, a, null=null, alpha=0.5, **RUN)
         hook.remove()
-        assert len(seen) == 3
+        assert len(seen) == 2
         for concat in seen:  # null rows first
             assert torch.equal(concat[2:], 0.5 * s)
             assert torch.equal(concat[:2], 0.5 * s if null == "keep" else torch.zeros_like(s))
@@ -299,7 +300,7 @@ def test_filters_and_encoders_run_once_a_generation(kind, request):
     chain = FilterChain((Tallied((calls,)),))
     for n in (1, 2):
         structure = {"structure": s, "filters_s": chain} if kind == "pixel" else {}
-        fp(appearance=a, filters_a=chain, **structure, **{**RUN, "steps": 5 * n})
+        fp(appearance=a, filters_a=chain, **structure, **{**RUN, "steps": 2 * n})
         assert len(fp.appearance.encoder.seen) == n
         if kind == "pixel":
             assert len(fp.structure.seen) == n
