@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, PICTURE = ROOT / "docs" / "editing.md", ROOT / "docs" / "images" / "editing.png"
 BEGIN, END = "<!-- book: begin (tools/editing_book.py) -->", "<!-- book: end -->"
-COLUMNS, CELL, COLOURS = ("before", "mask", "after", "what changed"), 96, 96
+COLUMNS, CELL, COLOURS = ("before", "mask", "after", "change"), 64, 64
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ def draw(path: Path, found: list[dict[str, Any]]) -> None:
             pen.rectangle((left - 1, top - 1, left + CELL, top + CELL), outline=(190, 190, 190))
         pen.text((gap, top + CELL + 2), f"{i + 1}  {entry.name}: {row['nfe']} evaluations", fill="black")
     with atomic_file(path) as temporary:
-        sheet.quantize(COLOURS).save(temporary, format="PNG", optimize=True)
+        # Refined: the first cut of so few colours alone turns one picture's blue into another's grey.
+        sheet.quantize(COLOURS, kmeans=4, dither=Image.Dither.NONE).save(temporary, format="PNG", optimize=True)
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -55,7 +55,7 @@ def test_evaluations_are_those_of_the_edit_and_changes_are_told_inside_and_outsi
     assert lines[2].startswith("| 1 half | `edit half` | `a` | 6 |") and lines[2].endswith("| 0.500 | 0.000 |")
     assert lines[3].endswith("|  |  |")
     tool.draw(tmp_path / "book.png", found)
-    assert Image.open(tmp_path / "book.png").size == (6 + 4 * 102, 16 + 2 * 118)
+    assert Image.open(tmp_path / "book.png").size == (6 + 4 * 70, 16 + 2 * 86)
     assert tool.main(["--out", str(tmp_path / "other.png")]) == 0 and (tmp_path / "other.png").is_file()
 
 
@@ -76,4 +76,4 @@ def test_the_page_has_the_picture_and_a_row_for_every_edit(tool) -> None:
     assert len(rows) == len(tool.book())
     with Image.open(tool.PICTURE) as sheet:
         assert sheet.size == (6 + 4 * (tool.CELL + 6), 16 + len(rows) * (tool.CELL + 22))
-    assert tool.PICTURE.stat().st_size < 80_000
+    assert tool.PICTURE.stat().st_size < 30_000
