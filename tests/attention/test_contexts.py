@@ -121,6 +121,9 @@ def test_what_does_not_fit_is_refused(net, inputs, other) -> None:
         net(x, time, other)
     with pytest.raises(ValueError, match="mix gave"), mix_contexts(net, [saved], lambda call, own, others: own[:1]):
         net(*inputs)
+    with pytest.raises(ValueError, match=r"rows=slice\(2, None, None\) of a batch of 2 .* rows that it has"):
+        with mix_contexts(net, [saved], lambda call, own, others: own, rows=slice(2, None)):
+            net(*inputs)
     with pytest.raises(ValueError, match="contexts of 2 rows .* mixed into 1 rows"):
         with mix_contexts(net, [saved], lambda call, own, others: own, rows=[0]):
             net(*inputs)

@@ -57,6 +57,17 @@ def test_decoder_sites_are_those_on_the_way_up(net) -> None:
         assert edit.factor == 2.0
 
 
+def test_what_checkpointing_computes_again_is_no_call(alive, inputs) -> None:
+    net = alive(UNet(2, **CONFIG, checkpoint=True))
+    x = inputs[0].clone().requires_grad_()
+    with features(net, "mid.1.block", keep="every", grad=True) as seen:
+        out = net(x, *inputs[1:])
+        out.sum().backward()
+        assert seen.calls == {"mid.1.block": 1} and len(seen["mid.1.block"]) == 1
+        net(x, *inputs[1:])
+    assert seen.calls == {"mid.1.block": 2}
+
+
 def test_last_mean_and_every_call(net, inputs, draw) -> None:
     _, time, c = inputs
     runs = [draw(2, 2, 8, 8) for _ in range(3)]

@@ -273,6 +273,10 @@ def test_two_swaps_that_collide_are_refused_and_nothing_is_left_open(net, inputs
         net(*inputs)
     with swap(net, saved, "mid.*", rows=[0]), swap(net, saved, "mid.*", rows=[1]):
         pass
+    for one, other in (([0], [1, 0]), (slice(1, None), slice(1, None))):
+        with swap(net, saved, "mid.*", rows=one), pytest.raises(ValueError, match="two swaps collide"):
+            with swap(net, saved, "mid.*", rows=other):
+                pass
     with pytest.raises(ValueError, match="neither keys nor values"), swap(net, saved, keys=False, values=False):
         pass
     assert torch.equal(net(*inputs), plain)
@@ -294,6 +298,25 @@ def test_edits_and_scaling_compose_inside_one_block(net, inputs) -> None:
     with attention_scaling(net, counts):
         assert _close(net(*inputs), both, 1e-10)
     assert len(record) == len(counts) and not _close(net(*inputs), both, 1e-4)
+
+
+def test_scaling_twice_is_refused_and_one_after_the_other_is_not(net, inputs) -> None:
+    counts = {site: 4 for site in find_sites(net) if site.endswith("self")}
+    with attention_scaling(net, counts):
+        once = net(*inputs)
+        with pytest.raises(ValueError, match="scaled already at .* twice would square"), attention_scaling(net, counts):
+            pass
+        assert torch.equal(net(*inputs), once)
+    with attention_scaling(net, counts, sites="mid.*"), attention_scaling(net, counts, sites="up.*|down.*"):
+        assert torch.equal(net(*inputs), once)
+
+
+def test_what_is_kept_of_some_rows_holds_those_rows_alone(net, inputs) -> None:
+    with save(net, "mid.*", rows=slice(1, None)) as saved, features(net, "mid.1", rows=slice(1, None)) as seen:
+        with torch.no_grad():
+            net(*inputs)
+    for x in (*next(iter(saved.values.values())), seen["mid.1"]):
+        assert len(x) == 1 and x.untyped_storage().nbytes() == x.numel() * x.element_size()
 
 
 def test_double_backward_goes_through_a_tap_that_keeps_gradients(net, inputs) -> None:

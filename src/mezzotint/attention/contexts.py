@@ -90,7 +90,7 @@ def mix_contexts(
         rows: rows of the batch for which the other contexts are run; with guidance `slice(b, None)`.
 
     Raises:
-        ValueError: no site matches, or nothing was saved for one; at the call: mix changes the shape.
+        ValueError: no site matches, or nothing was saved for one; at the call: mix changes the shape, or no such rows.
 
     Source: the hook of arXiv 2304.03869, section 3.2 of the sheet.
 
@@ -152,6 +152,8 @@ def _with_context(
     place = 0 if isinstance(door, Attention) else 1
     x = args[place] if rows is None else args[place][rows]
     context, mask = given
+    if not len(x):
+        raise ValueError(f"rows={rows} of a batch of {len(args[place])} at {door.site!r}; expected rows that it has")
     if len(context) not in (1, len(x)):
         raise ValueError(
             f"contexts of {len(context)} rows were saved for {door.site!r}, but they are mixed into {len(x)} rows; "

@@ -10,7 +10,7 @@ block raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.attention.rows import OnRows, Rows, opening
+from mezzotint.attention.rows import OnRows, Rows, alone, opening
 from mezzotint.nn.site import Call, Handler, find_sites, opened
 
 When = Callable[[Call], bool] | None
@@ -99,7 +99,7 @@ class Saved(Handler):
     def tokens(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if not _acts(self.when, call):
             return q, k, v
-        self.values[call.site, call.index] = (k, v) if self.grad else (k.detach(), v.detach())
+        self.values[call.site, call.index] = (k, v) if self.grad else (alone(k.detach()), alone(v.detach()))
         return q, k, v
 
 
@@ -280,8 +280,8 @@ def swap(
         keys, values: which of the two to swap.
     Raises:
         ValueError: no site matches, or another swap is open on one of them, of which only the later would be seen
-            (two with `when`, or two on `rows`, may share a site); at the call: nothing was saved for it, or the shapes
-            differ.
+            (two with `when`, or two on other `rows`, may share a site); at the call: nothing was saved for it, or the
+            shapes differ.
 
     Source: MasaCtrl (arXiv 2304.08465), mutual self-attention.
 
@@ -322,7 +322,7 @@ def _check_alone(root: nn.Module, swap: Swap, sites: str, rows: Rows) -> None:
             if not isinstance(other, Swap):
                 continue
             apart = (other.when is not None and swap.when is not None) or (
-                rows is not None and isinstance(entry.handler, OnRows)
+                rows is not None and isinstance(entry.handler, OnRows) and _apart(rows, entry.handler.rows)
             )
             both = [n for n in ("keys", "values") if getattr(other, n) and getattr(swap, n)]
             if both and not apart:
@@ -330,6 +330,13 @@ def _check_alone(root: nn.Module, swap: Swap, sites: str, rows: Rows) -> None:
                     f"two swaps collide at {site!r}: both replace its {' and '.join(both)}, so that the earlier would "
                     "not be seen; close one, or tell both when= or rows= they act"
                 )
+
+
+def _apart(rows: slice | Sequence[int], others: slice | Sequence[int]) -> bool:
+    """Whether they may be different rows: of a slice and numbers only the batch would tell."""
+    if isinstance(rows, slice) or isinstance(others, slice):
+        return rows != others
+    return not set(rows) & set(others)
 
 
 def _check_keys(name: str, weights: Tensor, maps: Tensor, call: Call) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.attention.places import decoder_places
-from mezzotint.attention.rows import Rows
+from mezzotint.attention.rows import Rows, alone
 
 __all__ = ["Features", "features"]
 
@@ -48,6 +48,7 @@ class Features(Mapping[str, Tensor]):
         kept = output if self.grad else output.detach()
         if self.reduce is not None:
             kept = self.reduce(name, kept)
+        kept = kept if self.grad else alone(kept)
         self.calls[name] = n = self.calls.get(name, 0) + 1
         if self.keep == "every":
             self._every.setdefault(name, []).append(kept)
@@ -120,10 +121,11 @@ def features(
     """
     chosen = decoder_places(root) if places is None else _named(root, places)
     seen, owner = Features(keep=keep, grad=grad, rows=rows, reduce=reduce), threading.get_ident()
+    backward = torch._C._current_graph_task_id()  # what checkpointing computes again in another one is no call
 
     def hook_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def see(module: nn.Module, inputs: Any, output: Any) -> None:
-            if threading.get_ident() == owner:
+            if threading.get_ident() == owner and torch._C._current_graph_task_id() == backward:
                 seen.see(name, _tensor(name, output))
 
         return see

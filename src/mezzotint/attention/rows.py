@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mezzotint.attention.places import check_sites
 from mezzotint.nn.site import Call, Handler, handling
 
-__all__ = ["OnRows", "Rows", "opening"]
+__all__ = ["OnRows", "Rows", "alone", "opening"]
 
 Rows = slice | Sequence[int] | None
 
@@ -72,6 +72,15 @@ class OnRows(Handler):
         x = x.clone()
         x[self.rows] = made.to(x.dtype)
         return x
+
+
+def alone(x: Tensor) -> Tensor:
+    """A tensor that holds no more than itself: of a part of a larger one, which it would keep in memory, a copy."""
+    try:
+        whole = x.untyped_storage().nbytes() == x.numel() * x.element_size()
+    except RuntimeError:  # inside a transformation of torch.func there is no storage to ask
+        return x
+    return x if whole else x.clone()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.core import Condition, Denoiser
-from mezzotint.nn.site import Call, Handler, handling
+from mezzotint.nn.site import Call, Handler, find_sites, handling, opened
 
 __all__ = ["Correction", "LogRatio", "MatchedEntropy", "attention_scaling", "log_ratio", "token_counts"]
 
@@ -167,7 +167,8 @@ def attention_scaling(
         sites: a glob as in `mezzotint.nn.find_sites`.
 
     Raises:
-        ValueError: no site matches; at the call: a site whose count is not known.
+        ValueError: no site matches, or attention is scaled there already (twice would square the factor); at the call:
+            a site whose count is not known.
 
     Source: arXiv 2306.08645; the hook is in the style of two public re-implementations, as no code was released.
 
@@ -176,5 +177,11 @@ def attention_scaling(
     >>> with attention_scaling(net, {"mid.1.attention": 16}):
     ...     y = net(torch.zeros(1, 3, 12, 12), torch.zeros(1))
     """
+    for site, layer in find_sites(root, sites).items():
+        if any(isinstance(entry.handler, _Scaled) for entry in opened(layer)):
+            raise ValueError(
+                f"attention is scaled already at {site!r}, and twice would square the factor; leave one block, or "
+                "sample with rescale=False inside it"
+            )
     with handling(root, _Scaled(counts, LogRatio() if correction is None else correction), sites):
         yield
