@@ -174,8 +174,12 @@ def test_langevin_diverges_where_the_sheet_says() -> None:
     toward = lambda x: 0.5 * x.square().sum(1)  # noqa: E731
     inside = LatentLangevin(weight=78.0, step=0.05, iterations=400)(lambda z: z, toward, Noise([0]), (100,))  # 3.95
     assert bool(torch.isfinite(inside.z).all()) and float(inside.z.abs().max()) < 10
-    with pytest.raises(FloatingPointError, match=r"step \(1 \+ weight curvature of the energy\) must stay below 4"):
-        LatentLangevin(weight=120.0, step=0.05, iterations=400)(lambda z: z, toward, Noise([0]), (100,))
+    seen: list[Tensor] = []
+    with pytest.raises(FloatingPointError, match=r"step \(1 \+ weight curvature of the energy\) must stay") as told:
+        LatentLangevin(weight=120.0, step=0.05, iterations=400)(
+            lambda z: z, toward, Noise([0]), (100,), on_step=lambda k, z: seen.append(torch.isfinite(z.sum()))
+        )
+    assert f"not finite from iteration {torch.stack(seen).tolist().index(False)} of 400 on" in str(told.value)
 
 
 def test_langevin_through_a_sampler_has_the_law_of_its_slope() -> None:

@@ -209,6 +209,15 @@ def test_little_eta_with_the_noises_set_to_zero_is_ddim():
 
 
 # check 8
+def test_rows_of_replayed_noises_are_replayed():
+    from mezzotint.sample.noise_code import Replayed
+
+    eps = torch.arange(6.0).reshape(3, 2)
+    replayed = Replayed([7, 8, 9], {4: eps})
+    for index in (slice(1, None), [2, 0]):
+        assert torch.equal(replayed.rows(index)("step", 4, (2,)), eps[index])
+
+
 def test_evaluations_are_counted():
     seen = []
 

@@ -199,6 +199,8 @@ def test_words_are_left_out_whole():
         ("a cat", ("cat",), "two of the prompt's words"),
         ("a cat", ("cat", " "), "a concept is empty"),
         ("a hot dog", ("hot", "hot dog"), "overlap"),
+        ("a hot dog and a hot day", ("hot", "hot dog"), "overlap"),
+        ("a hot dog and a hot day", ("hot dog", "hot"), "overlap"),
         (" ", ("a", "b"), "the prompt is empty"),
     ],
 )

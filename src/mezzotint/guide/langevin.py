@@ -99,20 +99,23 @@ class LatentLangevin:
         with torch.inference_mode(False):
             z = noise("z", 0, shape, dtype=dtype, device=device)
             best, least = z, torch.full((len(noise),), torch.inf, dtype=dtype, device=device)
+            finite: list[Tensor] = []  # looked at once, at the end: a step does not wait for the device
             for k in range(self.iterations):
                 value, gradient = self._slope(generate, energy, z)
                 best, least = _lower(best, least, z, value)
                 omega = noise("langevin", k, shape, dtype=dtype, device=device)
                 z = z - 0.5 * self.step * (z + self.weight * gradient) + math.sqrt(self.step) * omega
+                finite.append(torch.isfinite(z.sum()))
                 if on_step is not None:
                     on_step(k, z)
             with torch.no_grad():
                 value = _value(energy(generate(z)), z)
-            if not bool(torch.isfinite(z.sum() + value.sum())):
+            good = torch.stack([*finite, torch.isfinite(value.sum())]).tolist()
+            if not all(good):
                 raise FloatingPointError(
-                    f"Langevin dynamics diverged within {self.iterations} iterations; take a smaller step than "
-                    f"{self.step:g} or weight than {self.weight:g}: step (1 + weight curvature of the energy) must "
-                    "stay below 4"
+                    f"Langevin dynamics diverged: not finite from iteration {good.index(False)} of {self.iterations} "
+                    f"on; take a smaller step than {self.step:g} or weight than {self.weight:g}: step (1 + weight "
+                    "curvature of the energy) must stay below 4"
                 )
             if self.keep == "best":
                 z, value = _lower(best, least, z, value)

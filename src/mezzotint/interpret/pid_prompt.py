@@ -67,6 +67,7 @@ def prompts_of(prompt: str, concepts: Sequence[str], conditional: bool = True) -
     only_two, only_one = without_words(prompt, one), without_words(prompt, two)
     try:
         rest = without_words(only_two, two)
+        without_words(only_one, one)  # "red heart" is no longer there where every "red" was left out
     except ValueError:
         raise ValueError(f"the concepts {one!r} and {two!r} overlap in {prompt!r}; name words apart") from None
     return (rest, only_one, only_two, prompt) if conditional else ("", one.strip(), two.strip(), prompt)

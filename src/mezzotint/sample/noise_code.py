@@ -206,6 +206,10 @@ class Replayed(Noise):
             raise ValueError(f"a noise for {purpose!r} {k} of shape {tuple(shape)} is asked, but the code has {has}")
         return known.to(dtype=dtype, device=device)
 
+    def rows(self, index: slice | Sequence[int]) -> Replayed:
+        """The known noises of some of the samples."""
+        return Replayed(super().rows(index).seeds, {k: e[index] for k, e in self.eps.items()})
+
     def uniform(self, purpose: str, k: int, shape: Sequence[int] = (), **options: Any) -> Tensor:
         """Never: a code holds normal numbers alone."""
         raise ValueError(f"uniform numbers for {purpose!r} are asked, but a noise code has none")
