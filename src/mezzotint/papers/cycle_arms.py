@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mezzotint.core import VP, Condition, Denoiser, Noise, VDenoiser, fold, uniform_t
+from mezzotint.core import Condition, Cosine, Denoiser, Noise, VDenoiser, fold, uniform_t
 from mezzotint.data import indices
 from mezzotint.edit import CycleDiffusion
 from mezzotint.nn import UNet
@@ -94,7 +94,8 @@ def _cover(shape: Tensor, centre: Tensor, size: Tensor) -> Float[Tensor, "n 16 1
 def train_shapes(shape: int | None, seconds: float, seed: int) -> VDenoiser:
     """A UNet on one kind of shape, or on both told what is red (classes 0, 1: blue, red) for processor seconds.
 
-    Networks of different shapes start from weights of their own and never see a scene of the other.
+    Networks of different shapes start from weights of their own and never see a scene of the other. Width, schedule and
+    rate were chosen by how often a net of squares draws one by itself: 0.80 after 60 s; 32 channels on VP came to 0.31.
     """
     hue = torch.arange(_POOL) % 2 == 1 if shape is None else None
     f = scenes(seed, _POOL, "both" if shape is None else f"shape {shape}", shape, hue)
@@ -107,9 +108,9 @@ def train_shapes(shape: int | None, seconds: float, seed: int) -> VDenoiser:
         )
 
     classes = 0 if hue is None else 2
-    build = lambda: VDenoiser(UNet(3, channels=32, mult=(1, 2), blocks=1, attention=(2,), classes=classes), VP())  # noqa: E731
+    build = lambda: VDenoiser(UNet(3, channels=16, mult=(1, 2), blocks=1, attention=(), classes=classes), Cosine())  # noqa: E731
     objective = Denoise("v", drop=0.0 if hue is None else 0.1)
-    return trained(build, objective, batch, seconds=seconds, seed=seed, lr=1e-3, purpose=f"net {shape}")
+    return trained(build, objective, batch, seconds=seconds, seed=seed, lr=3e-3, purpose=f"net {shape}")
 
 
 @torch.no_grad()
