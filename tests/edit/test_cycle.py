@@ -124,6 +124,19 @@ def test_a_code_in_a_file_is_drawn_again(tmp_path) -> None:
         FEW.replay(latent(), code)
 
 
+def test_a_code_is_refused_by_latents_of_another_scale(tmp_path) -> None:
+    model, x = latent(), picture(16, 16)
+    made = FEW(model, x, [0], keep=True)
+    assert made.code is not None
+    made.code.save(tmp_path / "code.safetensors")
+    code = NoiseCode.load(tmp_path / "code.safetensors")
+    torch.testing.assert_close(FEW.replay(model, code).images, made.images, rtol=0, atol=1e-6)
+    other = latent()
+    other.autoencoder.spec = LatentSpec.scaled(2, 4, 0.5)
+    with pytest.raises(ValueError, match="the std of channel 0 is 1 there and 2 here"):
+        FEW.replay(other, code)
+
+
 def test_noise_is_drawn_once_for_each_seed_and_pictures_may_differ() -> None:
     model = pixel()
     two = torch.stack([picture(), -picture()])

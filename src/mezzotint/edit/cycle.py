@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mezzotint.core import Condition, Denoiser, Noise, Schedule, resolve_grid, trailing
 from mezzotint.core.grid import Grid
-from mezzotint.edit.cycle_models import check_pair, check_picture, told
+from mezzotint.edit.cycle_models import check_pair, check_picture, scale_of, told
 from mezzotint.guide import CFG
 from mezzotint.model import Model
 from mezzotint.sample.combine import combine
@@ -175,7 +175,7 @@ class CycleDiffusion:
             z, code = self.between(a, b, z0, noise, c=c, to=to, keep=keep, on_step=on_step)
             images = target_model.autoencoder.decode(z).clamp(-1, 1)
         nfe = self.nfe(source_prompt=source is not None, target_prompt=target is not None)
-        return Cycled(images, z, nfe, code)
+        return Cycled(images, z, nfe, code if code is None else replace(code, scale=scale_of(model)))
 
     def replay(
         self,
@@ -207,6 +207,7 @@ class CycleDiffusion:
             raise ValueError(
                 f"the code has states of {tuple(code.x_T.shape[1:])}; {model.name} works on {spec.channels} channels"
             )
+        code.check_scale(scale_of(model))
         with torch.inference_mode(False), torch.no_grad():
             code = code.to(model.device)
             d, to = told(model, target, self.guidance, len(code.x_T), tuple(code.x_T.shape[2:]))  # type: ignore[arg-type]

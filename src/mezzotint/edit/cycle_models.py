@@ -9,7 +9,7 @@ from mezzotint.core import Condition, Denoiser
 from mezzotint.guide import CFG
 from mezzotint.model import Model, Resizes
 
-__all__ = ["check_pair", "check_picture", "told"]
+__all__ = ["check_pair", "check_picture", "scale_of", "told"]
 
 _NEAR = 1e-3  # relative, of the statistics that normalise latents
 
@@ -39,6 +39,12 @@ def check_pair(source: Model, target: Model) -> None:
                 f"{names} scale their latents differently: the {what} of channel {k} is {float(mine[k]):.6g} and "
                 f"{float(other[k]):.6g}; noises of one mean nothing to the other"
             )
+
+
+def scale_of(model: Model) -> Tensor:
+    """Mean and std by which a model's autoencoder normalises the channels of its states, (2, c) float64."""
+    spec = model.autoencoder.spec
+    return torch.stack([torch.tensor(part, dtype=torch.float64) for part in (spec.mean, spec.std)])
 
 
 def check_picture(image: Tensor, count: int, *models: Model) -> Tensor:

@@ -53,6 +53,7 @@ class NoiseCode:
         eps: (n, b, *s), the noise of each step; zeros where a step draws none.
         residual: (b, *s), what is added to the state at the last time.
         plan: of the run.
+        scale: (2, c), mean and std by which an autoencoder normalises the states' channels, where one made them.
 
     Raises:
         ValueError: if their shapes do not belong together.
@@ -64,6 +65,7 @@ class NoiseCode:
     eps: Float[Tensor, "n b *s"]
     residual: Float[Tensor, "b *s"]
     plan: CodedPlan
+    scale: Float[Tensor, "2 c"] | None = None
 
     def __post_init__(self) -> None:
         steps, shape = len(self.plan.rows), tuple(self.x_T.shape)
@@ -130,8 +132,27 @@ class NoiseCode:
         for column, name in enumerate(mine.columns):
             _same(mine.rows[:, column], other.rows[:, column], f"weight {name} of step", "sampler and eta")
 
+    def check_scale(self, scale: Float[Tensor, "2 c"]) -> None:
+        """Refuse states of another autoencoder's scale; a code without one is taken as it is.
+
+        Raises:
+            ValueError: with both values.
+        """
+        if self.scale is None:
+            return
+        if self.scale.shape != scale.shape:
+            raise ValueError(f"the code's states have {self.scale.shape[1]} channels, here are {scale.shape[1]}")
+        for row, what in enumerate(("mean", "std")):
+            mine, other = self.scale[row].cpu().double(), scale[row].cpu().double()
+            if not torch.allclose(mine, other, rtol=1e-3, atol=1e-3):
+                k = int((mine - other).abs().argmax())
+                raise ValueError(
+                    f"the code's latents are scaled otherwise: the {what} of channel {k} is {float(mine[k]):.6g} there "
+                    f"and {float(other[k]):.6g} here; noises of one mean nothing to the other"
+                )
+
     def save(self, path: str | Path) -> None:
-        """Write the code to a safetensors file, atomically: x_T, eps, residual, and the plan as tables.
+        """Write the code to a safetensors file, atomically: x_T, eps, residual, the scale, and the plan as tables.
 
         The tensors can be edited in the file by whatever reads safetensors.
 
@@ -141,6 +162,8 @@ class NoiseCode:
         tables = {"plan.nodes": self.plan.nodes, "plan.rows": self.plan.rows}
         names = torch.tensor(list("\n".join(self.plan.columns).encode()), dtype=torch.uint8)
         parts = {"x_T": self.x_T, "eps": self.eps, "residual": self.residual}
+        if self.scale is not None:
+            parts["scale"] = self.scale
         save_state({**parts, **tables, "plan.columns": names}, path, metadata={"format": _KIND})
 
     @classmethod
@@ -165,7 +188,7 @@ class NoiseCode:
             columns = tuple(bytes(state["plan.columns"].tolist()).decode().split("\n"))
             made = cls(
                 state["x_T"], state["eps"], state["residual"],
-                CodedPlan(state["plan.nodes"], state["plan.rows"], columns),
+                CodedPlan(state["plan.nodes"], state["plan.rows"], columns), state.get("scale"),
             )  # fmt: skip
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: a damaged noise code ({error})") from error
