@@ -129,6 +129,13 @@ def test_works_in_inference_mode_and_leaves_no_gradients() -> None:
     with torch.inference_mode():
         inside = PixelMan(steps=2)(model, plan_move(picture(), square(16, 16, 2, 2, 5), (8, 6))).images
     assert torch.equal(outside, inside) and all(p.grad is None for p in model.parameters())
+    z_src, z_man = plan.source[None], plan.image[None]
+    method, noise = PixelMan(steps=2), Noise([0])
+    with torch.no_grad():
+        outside = method.sample(model.denoiser, plan, z_src, z_man, noise)[0]
+    with torch.inference_mode():
+        inside = method.sample(model.denoiser, plan, z_src.clone(), z_man.clone(), noise)[0]
+    assert torch.equal(outside, inside) and not inside.is_inference()
 
 
 def test_handlers_are_closed_after_an_error() -> None:

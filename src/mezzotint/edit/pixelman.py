@@ -189,6 +189,10 @@ class PixelMan:
             ValueError: for a denoiser without self-attention or without a known decoder where they are used, or a
                 result that is not finite.
         """
+        if torch.is_inference_mode_enabled():  # whose tensors the energy could not be differentiated by
+            with torch.inference_mode(False), torch.no_grad():
+                own = None if c is None else c.rows(list(range(c.batch)))
+                return self.sample(denoiser, plan, z_src.clone(), z_man.clone(), noise, own, w=w, on_step=on_step)
         run = Branches(self, denoiser, plan, z_src, z_man, noise, c, w)
         for i in range(self.steps):
             run.step(i)

@@ -151,7 +151,10 @@ class Jacobian:
             x = x.requires_grad_()
             out = self._function(x, t, c)
             if not out.requires_grad:  # nothing depends on x, or a network that cuts its gradients
-                raise RuntimeError("no gradient reaches x_t through this denoiser; take no_grad out of it")
+                raise RuntimeError(
+                    "no gradient reaches x_t through this denoiser; take no_grad out of it, and inference_mode from "
+                    "around this call"
+                )
             (g,) = torch.autograd.grad(out, x, (w if self._mask is None else w * self._mask).to(out.dtype))
         return g
 
