@@ -4,7 +4,7 @@ A UNet told captions as "red ring left of blue cross", a layout predictor, and a
 captions, all trained on scenes of two icons. What a picture shows is read off by comparing patches with the icons,
 which is not what the weights are optimised by. Every arm draws the same captions from the same noise; boxes come from
 the predictor unless an arm says otherwise. Cut to 20 minutes of one core: 8 x 8 pixels, three seeds, 48 captions.
-Settings fixed before a full run: guidance 3 and 20 steps of DDIM for all.
+Settings fixed before a full run: guidance 3 and 20 steps of DDIM for all; a first run had another network.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mezzotint.core import VP, Condition, Noise, VDenoiser, fold
+from mezzotint.core import Condition, Cosine, Noise, VDenoiser, fold
 from mezzotint.data import indices
 from mezzotint.edit import faithfulness_loss
 from mezzotint.guide import Disc
@@ -151,7 +151,11 @@ def condition(captions: Sequence[str]) -> Condition:
 
 
 def train_scenes(seconds: float, seed: int, pool: int = 8192) -> VDenoiser:
-    """A UNet told the caption, trained for processor seconds; a third of the scenes has one icon."""
+    """A UNet told the caption, trained for processor seconds; a third of the scenes has one icon.
+
+    Width, schedule and rate were chosen by how many icons it draws without control: 38 % after 80 s; 32 channels on VP
+    came to 36 % after 200 s.
+    """
     some = scenes(seed, pool, "train", alone=1 / 3)
     x, c = drawn(some), condition([scene.caption for scene in some])
 
@@ -159,9 +163,9 @@ def train_scenes(seconds: float, seed: int, pool: int = 8192) -> VDenoiser:
         rows = indices(seed, step, _BATCH, pool)
         return Batch(x[rows], c.rows(rows))
 
-    net = {"channels": 32, "mult": (1, 2), "blocks": 1, "attention": (1, 2), "context": len(WORDS) + LENGTH}
-    return trained(lambda: VDenoiser(UNet(3, **net), VP()), Denoise("v", drop=0.1), batch, seconds=seconds, seed=seed,
-                   lr=2e-3)  # fmt: skip
+    net = {"channels": 16, "mult": (1, 2), "blocks": 1, "attention": (1, 2), "context": len(WORDS) + LENGTH}
+    return trained(lambda: VDenoiser(UNet(3, **net), Cosine()), Denoise("v", drop=0.1), batch, seconds=seconds,
+                   seed=seed, lr=3e-3)  # fmt: skip
 
 
 class Scorer(nn.Module):
