@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mezzotint.bench.peak import CLEAR, peak
 from mezzotint.bench.restore_case import Case
-from mezzotint.bench.train_memory import _CLEAR, peak
 from mezzotint.metric import FeatureNet, PerceptualDistance, frechet_distance, psnr, ssim
 from mezzotint.metric.reconstruction import consistency
 
@@ -83,7 +83,7 @@ class cost_of:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
             self.before = torch.cuda.memory_allocated(self.device) / 2**20
-        elif _CLEAR.exists():
+        elif CLEAR.exists():
             trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
             if trim is not None:
                 trim(0)

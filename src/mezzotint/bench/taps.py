@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mezzotint.attention import add_mask, cross_sites, decoder_places, features, save, self_sites, tap
 from mezzotint.bench.overhead import _processor
-from mezzotint.bench.train_memory import told
+from mezzotint.bench.peak import told
 from mezzotint.core import Condition, Denoiser, Discrete, EpsDenoiser, Noise
 from mezzotint.guide import CFG
 from mezzotint.nn.site import Call, Handler, handling

@@ -11,8 +11,8 @@ def _main(model: str, handle: str) -> None:
     """MiB at the peak of three runs' steps over what the process had before, after a run that brought in the code."""
     import torch
 
+    from mezzotint.bench.peak import peak
     from mezzotint.bench.taps import MODELS, cases
-    from mezzotint.bench.train_memory import peak
 
     with torch.no_grad():
         case = MODELS[model]()

@@ -5,8 +5,7 @@ over several starts; an arm's content error (colours, centre, size, over their s
 squares reaches what all arms reach, at most 0.9. Words: one UNet told red or blue. Where less than half was translated
 nothing is compared: both sides are 0. Rare: latent Langevin towards one of ten icons, of 2 %, by a Bayes classifier of
 pictures noised by 1, the denoiser exact. Cut to 20 minutes of one core: 16 x 16 pixels, three seeds, 60 s a net, 64
-scenes, n = 30, 40 chains. A first full run, with wider nets on VP that drew no squares, had nothing to compare; nothing
-but the nets was changed after it.
+scenes, n = 30, 40 chains. After a first run, whose wider nets on VP drew no squares, nothing but the nets was changed.
 """
 
 from __future__ import annotations
