@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mezzotint.core import VP, Noise, VDenoiser, fold, uniform_t
+from mezzotint.core import Cosine, Noise, VDenoiser, fold, uniform_t
 from mezzotint.data import ArraySource, indices
 from mezzotint.edit import EditPlan, PixelMan, paste_object, plan_move
 from mezzotint.latent import Identity
@@ -99,12 +99,12 @@ def plan_of(x: Float[Tensor, "3 32 32"], mask: Bool[Tensor, "32 32"], by: Int[Te
 
 
 def train_scenes(seconds: float, seed: int) -> Model:
-    """A pixel-space UNet of 1.6 million parameters, self-attention on 16 x 16 and 8 x 8, for processor seconds."""
+    """A pixel-space UNet with self-attention on 16 x 16 and 8 x 8, for processor seconds."""
     f = sprites(seed, _POOL, "train")
     x = drawn(f, f.place)[0]
-    build = lambda: VDenoiser(UNet(3, channels=48, mult=(1, 2), blocks=1, attention=(1, 2), patch=2), VP())  # noqa: E731
+    build = lambda: VDenoiser(UNet(3, channels=24, mult=(1, 2), blocks=1, attention=(1, 2), patch=2), Cosine())  # noqa: E731
     batch = lambda step: Batch(x[indices(seed, step, 32, _POOL)])  # noqa: E731
-    denoiser = trained(build, Denoise("v", drop=0.0), batch, seconds=seconds, seed=seed, lr=1e-3)
+    denoiser = trained(build, Denoise("v", drop=0.0), batch, seconds=seconds, seed=seed, lr=3e-3)
     return Model(denoiser, Identity(3), size=(SIDE, SIDE), name="sprites")
 
 

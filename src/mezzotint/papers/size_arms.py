@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mezzotint.core import VP, Condition, Noise, VDenoiser, fold
+from mezzotint.core import Condition, Cosine, Noise, VDenoiser, fold
 from mezzotint.data import indices
 from mezzotint.nn import UNet
 from mezzotint.objective import Batch, Denoise
@@ -80,5 +80,6 @@ def train_counts(seconds: float, seed: int, pool: int = 2048) -> VDenoiser:
         rows = indices(seed, step, _BATCH, pool)
         return Batch(x[rows], Condition({"label": label[rows]}))
 
-    build = lambda: VDenoiser(UNet(1, channels=32, mult=(1, 2, 2), blocks=1, attention=(2, 4), classes=CLASSES), VP())  # noqa: E731
-    return trained(build, Denoise("v", drop=0.0), batch, seconds=seconds, seed=seed, lr=1e-3)
+    net = {"channels": 16, "mult": (1, 2, 2), "blocks": 1, "attention": (2, 4), "classes": CLASSES}
+    build = lambda: VDenoiser(UNet(1, **net), Cosine())  # noqa: E731
+    return trained(build, Denoise("v", drop=0.0), batch, seconds=seconds, seed=seed, lr=3e-3)
