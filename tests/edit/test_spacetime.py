@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import mezzotint as mz
-from mezzotint.core import VP, Noise, VDenoiser, uniform_t
+from mezzotint.core import VP, Condition, Noise, VDenoiser, uniform_t
 from mezzotint.edit import SpaceTimeAttention, faithfulness_loss
 from mezzotint.edit.spacetime_places import placed
 from mezzotint.guide import Box, Disc
@@ -180,6 +180,7 @@ def test_no_objects_is_plain_sampling_with_a_notice() -> None:
         ([("heart", (0.2, 0.5))] * 7, "7 regions for the 4 words"),
         ({"a red heart": (1.2, 0.5)}, r"centre \(1.2, 0.5\) is outside the image"),
         ({"": (0.2, 0.5)}, "'' is not in the caption"),
+        ([("a red heart", (0.2, 0.5)), ("A  Red heart", (0.8, 0.5))], "comes 1 times in the caption"),
     ],
 )
 def test_layouts_that_cannot_be(layout, message) -> None:
@@ -237,3 +238,46 @@ def test_scores_that_cannot_be_used() -> None:
             SpaceTimeAttention(scorer)(MODEL, CAPTION, LAYOUT, steps=2, guidance=3.0)
     with pytest.raises(FloatingPointError, match="the loss is NaN"):
         SpaceTimeAttention(lambda x, words: x.mean((1, 2, 3)) / 0)(MODEL, CAPTION, LAYOUT, steps=2, guidance=3.0)
+
+
+def test_guidance_of_zero_is_the_null_half_at_its_cost() -> None:
+    model, rows = pixel(), []
+    run = {"steps": 3, "guidance": 0.0, "sampler": "ddim"}
+    plain = model.sample(CAPTION, seeds=[0, 5], **run)
+    hook = model.denoiser.net.register_forward_hook(lambda _, args, out: rows.append(len(args[0])))
+    made = SpaceTimeAttention(mode="boost", rounds=1)(model, CAPTION, LAYOUT, seeds=[0, 5], **run)
+    hook.remove()
+    assert torch.equal(made.images, plain) and rows == [1, 1, 2, 2, 2] and made.nfe == len(rows)
+    with pytest.raises(ValueError, match="in which weights have no part"):
+        SpaceTimeAttention(redness)(model, CAPTION, LAYOUT, **run)
+
+
+def test_weights_of_a_model_in_half_precision_still_move() -> None:
+    def half(c: Condition) -> Condition:
+        values, null = (
+            {k: v.bfloat16() if v.is_floating_point() else v for k, v in x.items()} for x in (c, c.null_rows)
+        )
+        return Condition(values, null)
+
+    model = pixel()
+    c, *told = (half(model.prior(words)[1]) for words in (CAPTION, *LAYOUT))
+    d = model.denoiser.bfloat16()
+    x_T = Noise([0])("x_T", 0, (3, 8, 8)).bfloat16()
+    made = SpaceTimeAttention(redness, mode="boost", rounds=2).optimised(
+        d, x_T, DDIM(), uniform_t(d.schedule, 2), c=c, locals=told, regions=[Disc(0.2, 0.5), Disc(0.8, 0.5)], w=3.0,
+        loss=lambda z: redness(z.float(), [CAPTION]),
+    )  # fmt: skip
+    assert made.latents.dtype == torch.bfloat16
+    torch.testing.assert_close((made.weights - 2.5).abs(), torch.full((1, 2, 2), 5e-3), rtol=0, atol=1e-5)
+
+
+def test_a_score_in_double_precision_stays_so() -> None:
+    x = torch.full((1, 3, 4, 4), 0.3, dtype=torch.float64)
+    loss = faithfulness_loss(lambda x, words: x.mean((1, 2, 3)), x, ["a"], [["a"]], [[Box(0, 0, 0.5, 1)]])
+    assert loss.dtype == torch.float64 and abs(float(loss) - 6 * 0.7) < 1e-12
+
+
+@pytest.mark.parametrize("place", [(0.1, 0.2, 0.6, 0.8), (0.5,), None, "ab"])
+def test_a_place_that_is_neither_a_centre_nor_a_region(unchecked, place) -> None:
+    with pytest.raises(ValueError, match=r"expected a centre \(x, y\), or a region"):
+        placed("a cat", {"a cat": place})

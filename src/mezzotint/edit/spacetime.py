@@ -208,6 +208,10 @@ class SpaceTimeAttention:
         """
         if loss is None and self.rounds > 1:
             raise ValueError("nothing to optimise the weights by: give a loss, or rounds=1 for the first weights")
+        if w == 0 and self.rounds > 1 and locals:
+            raise ValueError(
+                "guidance of 0 draws the null half, in which weights have no part; give another, or rounds=1"
+            )
         n, b, k = len(times) - 1, len(x_T), len(locals)
         evaluations = sampler.plan(d.schedule, times).nfe * (1 if w in (0, 1) else 2)
         if not k:
@@ -218,7 +222,8 @@ class SpaceTimeAttention:
         with torch.inference_mode(False):
             contexts = [read_contexts(d, x_T, times[:1].to(x_T).expand(b), local) for local in locals]
             start = self._start(k)
-            free = x_T.new_full((b, k, n if self.over == "steps" else 1), start).requires_grad_()
+            exact = torch.promote_types(x_T.dtype, torch.float32)  # an update of lr would be lost in half precision
+            free = x_T.new_full((b, k, n if self.over == "steps" else 1), start, dtype=exact).requires_grad_()
             adam = torch.optim.Adam([free], lr=self.lr)
             losses: list[Tensor] = []
             kept: tuple[Tensor, Tensor] | None = None

@@ -26,7 +26,7 @@ def placed(caption: str, layout: Places, radius: float | int = 0.2) -> list[tupl
 
     Raises:
         ValueError: for more places than words, a phrase that is not in the caption or oftener than there, a centre
-            outside the image.
+            outside the image, or a place that is neither a region nor a centre.
 
     >>> placed("a cat beside a dog", {"a cat": (0.2, 0.5)})
     [('a cat', Disc(x=0.2, y=0.5, radius=0.2, edge=0.0))]
@@ -40,8 +40,18 @@ def placed(caption: str, layout: Places, radius: float | int = 0.2) -> list[tupl
     for phrase, place in pairs:
         inside = r"\s+".join(map(re.escape, phrase.split()))
         there = len(re.findall(rf"(?<!\w){inside}(?!\w)", caption, re.IGNORECASE)) if inside else 0
-        if there <= sum(other == phrase for other, _ in found):
+        if there <= sum(_said(other) == _said(phrase) for other, _ in found):
             times = "is not in" if not there else f"comes {there} times in"
             raise ValueError(f"{phrase!r} {times} the caption {caption!r}; give each phrase as often as it is there")
-        found.append((phrase, place if isinstance(place, Region) else Disc(*place, radius=radius)))
+        found.append((phrase, place if isinstance(place, Region) else _disc(phrase, place, radius)))
     return found
+
+
+def _said(phrase: str) -> list[str]:
+    return phrase.casefold().split()
+
+
+def _disc(phrase: str, place: object, radius: float | int) -> Disc:
+    if isinstance(place, Sequence) and len(place) == 2 and all(isinstance(v, (int, float)) for v in place):
+        return Disc(*place, radius=radius)
+    raise ValueError(f"the place of {phrase!r} is {place!r}; expected a centre (x, y), or a region such as Box or Disc")

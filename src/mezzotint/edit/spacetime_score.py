@@ -71,4 +71,4 @@ def _scored(scorer: Scorer, images: Tensor, captions: Sequence[str]) -> Tensor:
     scores = scorer(images, captions)
     if scores.shape != (len(images),):
         raise ValueError(f"the scorer gave {tuple(scores.shape)} for {len(images)} images; expected one number each")
-    return scores.float()  # cosines vanish in half precision
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))  # cosines vanish in half precision

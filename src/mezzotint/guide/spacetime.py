@@ -181,6 +181,10 @@ class _SpaceTimeDenoiser(GuidedDenoiser):
         with mix_contexts(self.denoiser, self.saved, mix, guide.sites, rows=rows):
             return self.plain.pair(x_t, t, c)
 
+    def forward(self, x_t: Float[Tensor, "b *s"], t: Float[Tensor, " b"], c: Condition | None = None) -> Prediction:
+        """See Denoiser.forward; w = 0 is the null half alone, which no object reaches, at half the cost."""
+        return self.plain(x_t, t, c) if self.guide.w == 0 else self.pair(x_t, t, c)[0]
+
     def _step(self, t: Tensor) -> int:
         """j with times[j] >= t > times[j + 1]."""
         known = known_time(t)
