@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,3 +137,22 @@ def test_captions_that_cannot_be_read() -> None:
         net.prepare(["a cat", "a dog"], [["cat"], []])
     with pytest.raises(ValueError, match="no examples"):
         fit_layout(net, [])
+    assert net.places("a cat", [], seed=0) == []
+
+
+def test_examples_that_cannot_be_learnt_leave_the_predictor_as_it_was() -> None:
+    net = LayoutPredictor(train_vocabulary(["a cat above a dog"], size=80, whole=1))
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    good = LayoutExample("a cat above a dog", ("a cat", "a dog"), ((0.5, 0.2), (0.5, 0.8)), (0, "above", 1))
+    for change, message in (
+        ({"centres": ((0.5, 12.0), (0.5, 20.0))}, "expected shares of width and height"),
+        ({"centres": ((0.5, float("nan")), (0.5, 0.8))}, "expected shares of width and height"),
+        ({"relation": (0, "near", 1)}, "has the relation"),
+        ({"relation": (0, "above", 2)}, "has the relation"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fit_layout(net, [good] * 8 + [replace(good, **change)], batch=1, epochs=1)
+    for settings in ({"epochs": 0}, {"batch": 0}):
+        with pytest.raises(ValueError, match="expected at least 1 of each"):
+            fit_layout(net, [good], **settings)
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())

@@ -47,3 +47,5 @@ def test_nothing_to_count_is_nan_and_wrong_calls_are_refused() -> None:
         layout_agreement([[]], [Wanted(())] * 2)
     with pytest.raises(ValueError, match="relation"):
         layout_agreement([[]], [Wanted(BOTH, (0, "near", 1))])
+    with pytest.raises(ValueError, match="1 planned centres for 2 wanted objects"):
+        layout_agreement([[RED_RING]], [Wanted(BOTH, None, ((0.2, 0.3),))])

@@ -83,6 +83,8 @@ def layout_agreement(seen: Sequence[Sequence[Seen]], wanted: Sequence[Wanted], r
     found = right = total = near = planned = holds = pairs = 0
     for things, want in zip(seen, wanted, strict=True):
         taken = _taken(things, want)
+        if want.centres is not None and len(want.centres) != len(taken):
+            raise ValueError(f"{len(want.centres)} planned centres for {len(taken)} wanted objects; give one an object")
         total += len(taken)
         found += sum(thing is not None for thing in taken)
         right += sum(

@@ -175,6 +175,8 @@ class LayoutPredictor(nn.Module):
         Raises:
             ValueError: see `prepare`.
         """
+        if not phrases:
+            return []
         tokens, mask, objects = (x.to(self.mark.device) for x in self.prepare([caption], [list(phrases)]))
         noise = None if seed is None else Noise([fold(seed, "object", k) for k in range(len(phrases))])
         made = self(tokens, mask, objects).flat().centres(noise).tolist()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mezzotint.data.order import indices
 from mezzotint.nn.layout_predictor import LayoutPredictor
-from mezzotint.objective.layout import layout_loss
+from mezzotint.objective.layout import RELATIONS, layout_loss
 
 __all__ = ["LayoutExample", "fit_layout"]
 
@@ -53,7 +53,8 @@ def fit_layout(
         The predictor in eval mode.
 
     Raises:
-        ValueError: for no examples, unequal numbers of objects, or a caption that the predictor cannot read.
+        ValueError: before any step, for no examples, unequal numbers of objects, a caption that the predictor cannot
+            read, centres outside the image, a relation that is none, or epochs or a batch below 1.
 
     Source: arXiv 2304.03869, sheet sections 3.4 and 7.
     """
@@ -62,6 +63,20 @@ def fit_layout(
     tokens, mask, places = predictor.prepare([e.caption for e in examples], [e.objects for e in examples])
     if any(len(e.centres) != len(e.objects) for e in examples):
         raise ValueError("an example has another number of centres than objects; give one centre an object")
+    if epochs < 1 or batch < 1:
+        raise ValueError(f"epochs={epochs}, batch={batch}; expected at least 1 of each")
+    for e in examples:  # here, as later the predictor is half trained
+        if not all(0 <= v <= 1 for centre in e.centres for v in centre):
+            raise ValueError(
+                f"{e.caption!r} has its objects at {e.centres}; expected shares of width and height, 0 to 1"
+            )
+        if e.relation is not None and not (
+            e.relation[1] in RELATIONS and all(0 <= i < len(e.objects) for i in e.relation[::2])
+        ):
+            raise ValueError(
+                f"{e.caption!r} has the relation {e.relation}; expected (i, name, j) of its objects, with a name of "
+                f"{', '.join(RELATIONS)}"
+            )
     centres = torch.tensor([e.centres for e in examples])
     device = predictor.mark.device
     optimiser = torch.optim.AdamW(predictor.parameters(), lr=lr, weight_decay=0.01)
