@@ -234,3 +234,8 @@ def test_shapes_that_are_none_are_told(unchecked):
     for bad, told in ((torch.zeros(1, 4, 8, 8), "no alpha"), (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating")):
         with pytest.raises(ValueError, match=told):
             Invert()(bad)
+
+
+def test_a_blur_of_next_to_nothing_is_the_identity() -> None:
+    x = torch.linspace(-1, 1, 3 * 36).view(1, 3, 6, 6)
+    torch.testing.assert_close(Blur(1e-200)(x), x, rtol=0, atol=1e-6)

@@ -51,7 +51,7 @@ class Blur(Filter):
                 "choose a smaller one"
             )
         place = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        kernel = torch.exp(-(place**2) / (2 * sigma**2))
+        kernel = torch.exp(-0.5 * (place / sigma) ** 2)
         kernel = (kernel / kernel.sum()).to(x)
         wide = mirrored(x, radius).flatten(0, 1).unsqueeze(1)
         return F.conv2d(F.conv2d(wide, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view_as(x).clamp(0, 1)
