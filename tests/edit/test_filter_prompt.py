@@ -101,6 +101,7 @@ def test_what_cannot_be(fp):
         ("2 pictures for 1 seeds", (picture(0, 2, 3, 8, 8), a), {}),
         ("for 1 seeds; expected", (s, picture(0, 2, 3, 8, 8)), {}),
         ("no filter 'polish'", (s, a), {"filters_s": "polish"}),
+        ("filters=3; expected a text", (s, a), {"filters_s": 3}),
         ("an empty chain", (s, a), {"filters_a": ""}),
         ("expected \\[-1, 1\\]", (s, 255 * a), {"filters_a": "invert"}),
         ("expected 'keep' or 'drop'", (s, a), {"null": "both"}),
@@ -114,3 +115,23 @@ def test_what_cannot_be(fp):
         built(appearance=None)(s, a, **RUN)
     with pytest.raises(ValueError, match=r"expected \(b, m, 6\)"):
         built(appearance=ImageTokens(ConvTokens(5), fp.appearance.attention))(s, a, **RUN)
+
+
+@pytest.mark.parametrize("w", [1.0, 2.0])
+def test_strengths_of_each_sample_are_its_own_with_guidance_too(fp, w):
+    run = {**RUN, "guidance": w}
+    s, a = picture(0, 2, 3, 8, 8), picture(1, 2, 3, 8, 8)
+    beta, alpha = torch.tensor([0.0, 0.7]), torch.tensor([0.4, 1.0])
+    both = fp(s, a, alpha=alpha, beta=beta, seeds=[3, 7], **run).images
+    for i, seed in enumerate((3, 7)):
+        alone = fp(s[i], a[i], alpha=float(alpha[i]), beta=float(beta[i]), seeds=[seed], **run).images
+        torch.testing.assert_close(both[i], alone[0], rtol=0, atol=1e-4)
+    assert (both[0] - both[1]).abs().max() > 1e-2
+    if w == 2:  # three samples run as six rows
+        with pytest.raises(ValueError, match="strengths of 4 samples for 6 rows"):
+            fp(s[0], a[0], beta=torch.ones(4), seeds=[1, 2, 3], **run)
+
+
+def test_prompts_in_double_precision_are_taken(fp):
+    s, a = picture(0, 3, 8, 8), picture(1, 3, 8, 8)
+    assert torch.equal(fp(s.double(), a.double(), **RUN).images, fp(s, a, **RUN).images)

@@ -27,7 +27,8 @@ class ImagePrompted(Denoiser):
     Args:
         denoiser: of a network with cross-attention.
         attention: keys and values of image tokens, made for it; None for a network that sees none.
-        alpha, beta: numbers, tensors, or functions of the times (b,) in [0, 1] that give a number or one a row.
+        alpha, beta: numbers, tensors of one number or one a sample (guidance, which runs a batch twice, has them
+            twice), or functions of the times (b,) in [0, 1] that give a number or one a row.
 
     Source: arXiv 2404.13263, sheet section 3.1; channels in place of ControlNet's residuals, and strengths that are
     functions of t, are our choice.
@@ -62,16 +63,27 @@ class ImagePrompted(Denoiser):
         if c is None:
             return self.denoiser(x_t, t, None)
         if "concat" in c:
-            c = c.updated({"concat": _scaled(c["concat"], self.alpha(t) if callable(self.alpha) else self.alpha)})
+            c = c.updated({"concat": _scaled(c["concat"], _strength(self.alpha, t))})
         if "image" not in c:
             return self.denoiser(x_t, t, c)
         if self.attention is None:
             raise ValueError('the condition has "image", but this denoiser got no attention to read it with')
-        beta = self.beta(t) if callable(self.beta) else self.beta
+        beta = _strength(self.beta, t)
         nothing = isinstance(beta, (float, int)) and beta == 0
         seen = nullcontext() if nothing else image_prompt(self.denoiser.net, self.attention, c["image"], beta)
         with seen:
             return self.denoiser(x_t, t, c.without("image"))
+
+
+def _strength(of: Strength, t: Tensor) -> float | int | Tensor:
+    """The strength now, of each row; of a batch that runs twice, as guidance does, the samples' own come twice."""
+    if callable(of):
+        return of(t)
+    if not isinstance(of, Tensor) or of.numel() == 1:
+        return of
+    if len(t) % len(of):
+        raise ValueError(f"strengths of {len(of)} samples for {len(t)} rows; give one for all, or one a sample")
+    return of.repeat(len(t) // len(of))
 
 
 def _scaled(x: Tensor, strength: float | int | Tensor) -> Tensor:

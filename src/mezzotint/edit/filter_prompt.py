@@ -150,8 +150,8 @@ class FilterPrompt:
             structure, appearance: I_s of the size that is drawn, and I_a of any size that its encoder takes, in
                 [-1, 1]: (c, h, w) for all seeds, or one each. Resize before, as filters see pixels.
             filters_s, filters_a: chains or their text, as "desaturate|invert|contrast:1.5".
-            alpha, beta: strengths of structure and appearance: numbers, or functions of the times (b,) in [0, 1]; 0
-                leaves no trace of the prompt.
+            alpha, beta: strengths of structure and appearance: numbers, tensors of one a seed, or functions of the
+                times (b,) in [0, 1]; 0 leaves no trace of the prompt.
             text: words or a class number, for a model that reads them.
             null: whether eps_0 keeps the structure, or sees channels of zeros; the appearance is a grey picture's in
                 both.
@@ -274,11 +274,11 @@ class FilterPrompt:
         if told is None and width:  # a model whose cross-attention knows no words: a token of zeros says nothing
             c = c.updated({"text": torch.zeros(count, 1, width, device=model.device)})
         if s is not None and self.structure is not None:
-            channels = self.structure(s.to(model.device), (int(size[0]), int(size[1])))
+            channels = self.structure(s.to(model.device, torch.float32), (int(size[0]), int(size[1])))
             dropped = {"concat": torch.zeros_like(channels[:1])} if null == "drop" else None
             c = c.updated({"concat": channels}, dropped)
         if a is not None and self.appearance is not None:
-            encoded = self.appearance(self.appearance.prepare(a).to(model.device))
+            encoded = self.appearance(self.appearance.prepare(a.to(torch.float32)).to(model.device))
             c = c.updated(dict(encoded), dict(encoded.null_rows))
         return c
 
@@ -289,6 +289,10 @@ def chain_of(filters: Filters) -> FilterChain:
         return FilterChain()
     if isinstance(filters, str):
         return parse(filters)
+    if not isinstance(filters, (Filter, FilterChain)):
+        raise ValueError(
+            f"filters={filters!r}; expected a text such as 'desaturate|blur:2', a filter or a chain of them"
+        )
     return filters if isinstance(filters, FilterChain) else FilterChain((filters,))
 
 
