@@ -72,3 +72,10 @@ def test_bad_arguments() -> None:
         region_psnr(x, x, torch.ones(4, 4), 0)
     with pytest.raises(ValueError, match="no mask gen, share"):
         edit_regions(x, x[0], x[0], {"ipt": torch.ones(4, 4)})
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_pictures_of_other_sizes_are_refused() -> None:
+    masks = {name: torch.ones(6, 6) for name in ("gen", "ipt", "share")}
+    with pytest.raises(ValueError, match="got a source of"):
+        edit_regions(torch.zeros(2, 3, 6, 6), torch.zeros(3, 5, 6), torch.zeros(3, 6, 6), masks)

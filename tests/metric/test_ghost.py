@@ -80,3 +80,9 @@ def test_bad_arguments() -> None:
         ghosts(by_brightness, x, hole, one + 1)
     with pytest.raises(ValueError, match="logits"):
         ghosts(lambda w: w.mean((1, 2, 3)), x, hole, one)
+
+
+def test_pictures_that_are_nan_are_refused() -> None:
+    x = torch.full((1, 3, 8, 8), float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        ghosts(lambda x: x.mean((2, 3)), x, torch.ones(1, 8, 8), torch.tensor([0]))

@@ -125,3 +125,9 @@ def test_prompts_alike_tell_no_leak():
     assert set(made.means()) == {"colour_error", "colour_leak", "chroma_leak", "structure", "shape_leak"}
     with pytest.raises(ValueError, match="two results at least"):
         leaks(x[:1], x[:1], x[:1], chance="batch")
+
+
+def test_pictures_that_are_nan_have_no_edges_to_be_measured() -> None:
+    x = torch.linspace(-1, 1, 108).view(1, 3, 6, 6)
+    found = leaks(x * float("nan"), x, x.flip(3))
+    assert bool(found.structure.isnan()) and bool(found.shape_leak.isnan())

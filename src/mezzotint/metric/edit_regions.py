@@ -95,6 +95,9 @@ def edit_regions(
         raise ValueError(
             f"edit_regions got no mask {', '.join(missing)}; give gen, ipt and share, as of a plan's masks()"
         )
+    for name, x in (("source", source), ("pasted", pasted), ("truth", truth)):
+        if x is not None and x.shape[-3:] != edited.shape[1:]:
+            raise ValueError(f"edit_regions got a {name} of {tuple(x.shape)} for pictures of {tuple(edited.shape)}")
     like = [None if x is None else x.to(edited).expand_as(edited) for x in (pasted, source, truth)]
     first, second, third = like
     assert first is not None and second is not None

@@ -88,7 +88,7 @@ def ghosts(
         threshold: probability, in (0, 1].
 
     Raises:
-        ValueError: as `windows`; for logits or labels that do not fit, or a threshold out of range.
+        ValueError: as `windows`; for logits or labels that do not fit or are not finite, or a threshold out of range.
 
     Source: the ghost rate of the sheet of arXiv 2412.14283, section 7 (our choice of window and threshold).
 
@@ -107,4 +107,6 @@ def ghosts(
         )
     if bool((labels < 0).any()) or bool((labels >= logits.shape[1]).any()):
         raise ValueError(f"ghosts got labels outside 0 to {logits.shape[1] - 1}, the classes of the classifier")
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("ghosts got NaN or infinite logits; look at the pictures and the classifier")
     return logits.double().softmax(1).gather(1, labels.to(logits.device)[:, None])[:, 0] >= threshold

@@ -120,7 +120,7 @@ def edge_signature(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
     edges = gradient.square().sum(1).sqrt().flatten(1)
     edges = edges - edges.mean(1, keepdim=True)
     length = edges.norm(dim=1, keepdim=True)
-    return torch.where(length > _SAME, edges / length.clamp_min(_SAME), 0.0)
+    return torch.where(length <= _SAME, 0.0, edges / length.clamp_min(_SAME))  # NaN stays NaN
 
 
 def edge_similarity(a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 i j"]) -> Float[Tensor, " b"]:
