@@ -70,9 +70,10 @@ def fit_layout(
             raise ValueError(
                 f"{e.caption!r} has its objects at {e.centres}; expected shares of width and height, 0 to 1"
             )
-        if e.relation is not None and not (
-            e.relation[1] in RELATIONS and all(0 <= i < len(e.objects) for i in e.relation[::2])
-        ):
+        if e.relation is None:
+            continue
+        one, name, two = e.relation
+        if name not in RELATIONS or not (0 <= one < len(e.objects) and 0 <= two < len(e.objects)):
             raise ValueError(
                 f"{e.caption!r} has the relation {e.relation}; expected (i, name, j) of its objects, with a name of "
                 f"{', '.join(RELATIONS)}"
