@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 import mezzotint as mz
+from mezzotint.attention import cross_sites, tap
 from mezzotint.core import VP, Condition, Noise, VDenoiser, uniform_t
 from mezzotint.edit import SpaceTimeAttention, faithfulness_loss
 from mezzotint.edit.spacetime_places import placed
-from mezzotint.guide import Box, Disc
+from mezzotint.guide import Box, Disc, SpaceTime
 from mezzotint.latent import Identity
 from mezzotint.metric import TextScore
 from mezzotint.model import Model
@@ -281,3 +282,13 @@ def test_a_score_in_double_precision_stays_so() -> None:
 def test_a_place_that_is_neither_a_centre_nor_a_region(unchecked, place) -> None:
     with pytest.raises(ValueError, match=r"expected a centre \(x, y\), or a region"):
         placed("a cat", {"a cat": place})
+
+
+def test_a_tap_of_the_run_does_not_see_the_captions_being_read() -> None:
+    model = pixel()
+    d, (c, *told) = model.denoiser, (model.prior(words)[1] for words in (CAPTION, *LAYOUT))
+    times, x = uniform_t(d.schedule, 2), Noise([0, 1])("x_T", 0, (3, 8, 8))
+    guide = SpaceTime(told, [Disc(0.2, 0.5), Disc(0.8, 0.5)], torch.full((2, 2), 0.5), times, 3.0)
+    with torch.no_grad(), tap(d, "*cross") as seen:
+        DDIM()(guide(d), x, grid=times, c=c.rows([0, 0]))
+    assert set(seen.calls) == set(cross_sites(d)) and set(seen.calls.values()) == {2}

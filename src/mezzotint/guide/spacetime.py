@@ -17,7 +17,7 @@ from mezzotint.core.known import known_time
 from mezzotint.guide.cfg import CFG
 from mezzotint.guide.guided import GuidedDenoiser
 from mezzotint.guide.region import Region, region_masks
-from mezzotint.nn.site import Call
+from mezzotint.nn.site import Call, none_opened
 
 __all__ = ["SpaceTime", "mixed", "read_contexts"]
 
@@ -140,7 +140,7 @@ def read_contexts(
     """
     if c.batch > len(x_t):
         raise ValueError(f"a caption of {c.batch} rows for a batch of {len(x_t)}; give one for all, or one a sample")
-    with save_contexts(denoiser, sites) as saved:
+    with none_opened(), save_contexts(denoiser, sites) as saved:  # a tap of the run does not count this evaluation
         denoiser(x_t[: c.batch].detach(), t[: c.batch], c)
     return saved
 
