@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -10,9 +10,15 @@ from torch import Tensor, nn
 from mezzotint.attention.places import check_sites
 from mezzotint.nn.site import Call, Handler, handling
 
-__all__ = ["OnRows", "Rows", "alone", "opening"]
+__all__ = ["OnRows", "Rows", "When", "acts", "alone", "opening"]
 
 Rows = slice | Sequence[int] | None
+When = Callable[[Call], bool] | None
+
+
+def acts(when: When, call: Call) -> bool:
+    """Whether a handler acts at a call: always, unless a predicate says otherwise."""
+    return when is None or when(call)
 
 
 class OnRows(Handler):

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mezzotint.attention.rows import Rows, opening
+from mezzotint.attention.rows import Rows, When, acts, opening
 from mezzotint.nn.site import Call, Handler
 
-When = Callable[[Call], bool] | None
 Reduce = Callable[[Call, Tensor], Tensor]
 
 
@@ -52,7 +51,7 @@ class Record(Handler):
 
     def tokens(self, call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See Handler.tokens: a call that is not recorded stays fused."""
-        self.explicit = self.when is None or self.when(call)
+        self.explicit = acts(self.when, call)
         return q, k, v
 
     def maps(self, call: Call, maps: Tensor) -> Tensor:

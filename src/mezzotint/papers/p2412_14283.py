@@ -6,8 +6,8 @@ the hole's error against the rendered ground, all where that region is; the ghos
 sprite in the window around the hole. Cut to 15 minutes of one core: one network of 8 minutes, so that intervals are
 over edits and not over networks. PSNR is held to 60 dB, finer than 8 bits tell. To leave the sprite where it was, as
 the paste does, keeps all else perfectly: where PixelMan leaves half of the ghosts or more, PSNR is not compared, and
-both sides are 0. "Clearly below the paste" is taken as half of its error. Settings fixed before a full run; after a
-first one, whose wider net on VP shifted every ground's colour, nothing but the net was changed.
+both sides are 0. "Clearly below the paste" is taken as half of its error. Settings fixed before a full run; a
+first one had a wider net on VP, which left more ghosts, and nothing but the net was changed after it.
 """
 
 from __future__ import annotations
